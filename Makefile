@@ -1,0 +1,58 @@
+# `make run` needs only Python (3.11 or newer) and make; everything lands in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# a stamp is newer than the files that decide what is installed, so a second call installs nothing
+RUNTIME := $(VENV)/.installed-runtime
+ALL := $(VENV)/.installed-all
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format docs clean
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "edgelm needs Python 3.11 or newer; choose one with: make run PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(ALL): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e '.[export,dev]'
+	@touch $(RUNTIME) $@
+
+run: $(RUNTIME) ## install the runtime (no torch) and answer three real inputs
+	@printf '\n物流很快，包装完好，穿着也很舒服，会再来买！\n'
+	@$(BIN)/edgelm run sentiment --timings '物流很快，包装完好，穿着也很舒服，会再来买！'
+	@printf '\n%s\n' "$(REVIEW)"
+	@$(BIN)/edgelm run summary --timings "$(REVIEW)"
+	@printf '\n类型#裙*颜色#白色*风格#简约*裙型#百褶裙\n'
+	@$(BIN)/edgelm run description --timings '类型#裙*颜色#白色*风格#简约*裙型#百褶裙'
+
+REVIEW := I love this sweater! It is soft and warm, the colour is just as it looks in the picture, and it fits true to size. \
+I have worn it to work with jeans and boots and got many compliments. It is a great buy for the winter.
+
+test: $(ALL) ## install the rest and run every test
+	$(BIN)/python -m pytest
+
+check: $(ALL) ## lint, formatting, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(ALL) ## write the formatting that check asks for
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(ALL) ## write docs/cli.md from the help texts
+	$(BIN)/python docs/generate_cli.py
+
+clean: ## remove .venv and the caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,49 @@
+"""``edgelm export``: a fine-tuned checkpoint in, a bundle out."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgelm.extras import export_extra
+
+EXAMPLES = """\b
+Examples:
+  edgelm export checkpoints/sentiment --out bundles/sentiment --eval dev.jsonl
+  edgelm export ./gpt2 --out bundles/summary --prompt "summary={text}\\nTL;DR:" --licence MIT
+"""
+
+
+@click.command("export", epilog=EXAMPLES, short_help="Checkpoint in, bundle out.")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle's folder to write.")
+@click.option("--task", help="What the bundle serves.  [default: told by the checkpoint]")
+@click.option("--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)
+@click.option("--name", help="The bundle's name.  [default: that of the folder]")
+@click.option("--eval", "eval_file", type=click.Path(path_type=Path), help="Rows to compare the task's metric on.")
+@click.option(
+    "--prompt", multiple=True, metavar="TASK=TEMPLATE", help="A generator's prompt, with {text} in it (repeatable)."
+)
+@click.option("--language", "languages", multiple=True, help="zh or en (repeatable).  [default: as the vocabulary]")
+@click.option("--licence", metavar="TEXT", help="The bundle's licence, an SPDX name or a sentence.")
+@click.option(
+    "--training-data", multiple=True, metavar="TEXT", help="What it was trained on, with its licence (repeatable)."
+)
+@click.option("--recipe", multiple=True, metavar="TEXT", help="A command that made the checkpoint (repeatable).")
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.option("--json", is_flag=True, help="Print the report as one JSON object.")
+def command(json: bool, prompt: tuple[str, ...], **given: Any) -> None:
+    """Turn CHECKPOINT, a Hugging Face folder (BERT classifier or GPT-2), into a bundle.
+
+    The finished bundle is compared with the checkpoint in torch; a difference outside the tolerance
+    stops the export and leaves nothing behind. Needs: pip install 'edgelm[export]'
+    """
+    with export_extra():
+        from edgelm_export.pipeline import ExportOptions, export, read_prompt
+
+        chosen = {name: value for name, value in given.items() if value is not None}
+        report = export(ExportOptions(prompts=dict(map(read_prompt, prompt)), **chosen))
+    click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False) if json else report.table())

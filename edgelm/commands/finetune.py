@@ -1,0 +1,61 @@
+"""``edgelm finetune``: a base model and data in, a fine-tuned checkpoint out."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgelm.extras import export_extra
+
+EXAMPLES = """\b
+Examples:
+  edgelm finetune sentiment --base tiny --data reviews.jsonl --out checkpoints/sentiment
+  edgelm finetune summary,description --base checkpoints/gpt --data pairs.jsonl --out checkpoints/writer
+"""
+
+
+@click.command("finetune", epilog=EXAMPLES, short_help="Base model and data in, checkpoint out.")
+@click.argument("task")
+@click.option("--base", required=True, metavar="DIR|tiny|small", help="A Hugging Face folder, or a fresh model.")
+@click.option(
+    "--data",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Training rows: .jsonl, .csv or .txt, each also .gz (repeatable).",
+)
+@click.option("--dev", type=click.Path(path_type=Path), help="Development rows.  [default: some of the training rows]")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
+@click.option("--epochs", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option(
+    "--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True, help="The peak."
+)
+@click.option("--max-tokens", type=click.IntRange(min=8), help="Cut rows there.  [default: the base's limit]")
+@click.option("--vocab-size", type=click.IntRange(min=300), help="Of a fresh tokenizer (tiny, small).")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.option("--json", is_flag=True, help="Print the report as one JSON object.")
+def command(json: bool, data: tuple[Path, ...], **given: Any) -> None:
+    """Fine-tune a checkpoint for TASK and write an ordinary Hugging Face folder.
+
+    \b
+    TASK is one of
+      sentiment    classify: rows have text and label
+      summary      write: rows have text and summary
+      description  write: rows have attributes and description
+                   (summary,description trains both into one model)
+      mlm, clm     read on, masked (BERT) or causal (GPT-2): rows have text
+
+    Ends with the development metrics. Needs: pip install 'edgelm[export]'
+    """
+    with export_extra():
+        from edgelm_export.finetune import FinetuneOptions, finetune
+
+        report = finetune(FinetuneOptions(data=data, progress=sys.stderr.isatty(), **given))
+    click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False) if json else report.table())

@@ -1,0 +1,30 @@
+"""The seam where a missing optional dependency becomes one line that says what to install."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from edgelm_runtime.errors import MissingExtra
+
+EXPORT_MODULES = frozenset(
+    ["accelerate", "onnx", "onnx_ir", "optimum", "requests", "safetensors", "sklearn", "torch", "tqdm", "transformers"]
+)
+
+
+@contextmanager
+def export_extra() -> Iterator[None]:
+    """Translate a module of the extra ``export`` that is not installed.
+
+    Raises:
+        MissingExtra: with the command that installs it. Any other missing module is a bug and passes through.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXPORT_MODULES:
+            raise
+        raise MissingExtra(
+            f"{missing} is not installed, and this command needs it; install with: pip install 'edgelm[export]'"
+        ) from error

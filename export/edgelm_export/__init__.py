@@ -1,0 +1,1 @@
+"""Checkpoint to bundle: everything that needs torch. Imports nothing heavy by itself."""

@@ -1,0 +1,65 @@
+"""One file per architecture, named by its `model_type`: the graph built straight from the weights.
+
+A family file has `TASK` (Hugging Face's task name), `check(config)`, which refuses by name what the graph does not
+honour, and `build(weights, config, scheme)`, which returns the serialized model.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+from numpy.typing import NDArray
+
+from edgelm_export.quantize import Scheme
+from edgelm_runtime.errors import UnsupportedCheckpoint
+
+
+class Weights(Protocol):
+    """Tensors of a checkpoint by name, read when asked for."""
+
+    def __call__(self, name: str) -> NDArray[Any]:
+        """The tensor in float32."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the checkpoint has that tensor."""
+
+
+class Family(Protocol):
+    """What a family file provides."""
+
+    TASK: str
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Raise UnsupportedCheckpoint for a configuration field that the graph would not honour."""
+
+    def build(self, weights: Weights, config: Mapping[str, Any], scheme: Scheme) -> bytes:
+        """The serialized graph."""
+
+
+def supported() -> list[str]:
+    """Every model type that has a family file, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def family(model_type: str) -> Family:
+    """The family file of a model type.
+
+    Raises:
+        UnsupportedCheckpoint: there is none; the message lists those that are.
+    """
+    if model_type not in supported():
+        raise UnsupportedCheckpoint(
+            f"architecture {model_type!r} is not supported; supported are {', '.join(supported())}"
+        )
+    return cast(Family, importlib.import_module(f"{__name__}.{model_type}"))
+
+
+def refuse(field: str, value: object, accepted: str) -> UnsupportedCheckpoint:
+    """The error for a configuration field that changes the mathematics in a way that the graph does not honour."""
+    return UnsupportedCheckpoint(
+        f"config.json: {field} = {value!r} is not honoured by this exporter; accepted: {accepted}. "
+        "Export a checkpoint without it"
+    )

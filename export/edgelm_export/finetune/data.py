@@ -1,0 +1,166 @@
+"""Training rows: reading them, splitting off a development set, and turning them into token ids."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgelm_runtime.errors import InputError
+from edgelm_runtime.tasks.attributes import canonical, parse
+from edgelm_runtime.tokenizer import TextTokenizer
+
+Row = dict[str, Any]
+Encoded = dict[str, list[int]]
+IGNORED = -100  # torch's cross entropy skips rows with this label
+
+# The fields a row of each generator task has: what the model reads, and what it is to write.
+GENERATOR_FIELDS: Mapping[str, tuple[str, str]] = {
+    "summary": ("text", "summary"),
+    "description": ("attributes", "description"),
+}
+
+
+def read_rows(paths: Sequence[Path]) -> list[Row]:
+    """Read .jsonl, .csv or .txt files (each also as .gz) into rows, in order.
+
+    A .txt line becomes ``{"text": line}``; blank lines are skipped.
+
+    Raises:
+        InputError: a file that is missing, of another kind, not UTF-8, or has a broken line (named by its number).
+    """
+    return [row for path in paths for row in _read_file(Path(path))]
+
+
+def _read_file(path: Path) -> Iterator[Row]:
+    kind = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
+    if kind not in (".jsonl", ".csv", ".txt"):
+        raise InputError(f"{path}: training data of kind {kind!r}; accepted are .jsonl, .csv and .txt, each also .gz")
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); check the path and the file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+    if kind == ".csv":
+        yield from csv.DictReader(io.StringIO(text, newline=""))
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield {"text": line.strip()} if kind == ".txt" else _json_row(path, number, line)
+
+
+def _json_row(path: Path, number: int, line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}, line {number}: not JSON ({error}); one object a line is accepted") from error
+    if not isinstance(row, dict):
+        raise InputError(f"{path}, line {number}: {type(row).__name__}; one JSON object a line is accepted")
+    return row
+
+
+def split_rows(rows: Sequence[Row], fraction: float) -> tuple[list[Row], list[Row]]:
+    """Split into (training, development) by a hash of each row's text.
+
+    The same text lands on the same side in every file and every task, so that a text that is the input of one task
+    and the answer of another never leaks from training into development.
+    """
+    train: list[Row] = []
+    dev: list[Row] = []
+    for row in rows:
+        digest = hashlib.sha1(_split_text(row).encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+        (dev if int.from_bytes(digest[:4], "big") < fraction * 2**32 else train).append(row)
+    return train, dev
+
+
+def _split_text(row: Row) -> str:
+    return str(row.get("description") or row.get("text") or "")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a generator reads and what it is to write."""
+
+    task: str
+    source: str
+    answer: str
+
+
+def generator_pairs(rows: Sequence[Row], tasks: Sequence[str]) -> list[Pair]:
+    """The pairs of the given tasks; a row belongs to the first task whose two fields it has.
+
+    Raises:
+        InputError: no row has the fields of any of the tasks, or a task has no row.
+    """
+    pairs: list[Pair] = []
+    for row in rows:
+        for task in tasks:
+            read, write = GENERATOR_FIELDS[task]
+            if row.get(read) and row.get(write):
+                source = canonical(parse(row[read])) if task == "description" else str(row[read])
+                pairs.append(Pair(task, source, str(row[write])))
+                break
+    for task in tasks:
+        if not any(pair.task == task for pair in pairs):
+            fields = " and ".join(GENERATOR_FIELDS[task])
+            raise InputError(f"no row for {task}: rows with the fields {fields} are needed")
+    return pairs
+
+
+def encode_pair(pair: Pair, tokenizer: TextTokenizer, template: str, max_tokens: int) -> Encoded:
+    """Prompt and answer as ``input_ids``, with ``labels`` on the answer and its end token only.
+
+    A prompt that leaves no room for the answer loses the end of its source text, never the template around it.
+    """
+    end = tokenizer.spec.eos_id
+    answer = tokenizer.encode(pair.answer, special=False) + ([] if end is None else [end])
+    answer = answer[: max_tokens // 2]
+    source = pair.source
+    prompt = tokenizer.encode_template(template, text=source)
+    while len(prompt) + len(answer) > max_tokens and source:
+        source = source[: int(len(source) * 0.9 * (max_tokens - len(answer)) / len(prompt))]
+        prompt = tokenizer.encode_template(template, text=source)
+    return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+
+
+def pack_lines(texts: Sequence[str], encode: Callable[[str], list[int]], size: int) -> list[Encoded]:
+    """Join encoded lines and cut them into rows of ``size`` tokens: no padding is computed in pre-training."""
+    stream: list[int] = [token for text in texts for token in encode(text)]
+    return [{"input_ids": stream[start : start + size]} for start in range(0, max(len(stream) - 7, 1), size)]
+
+
+def label_names(rows: Sequence[Row]) -> list[str]:
+    """Class names in the order of their ids: 0/1 are negative/positive, other labels are sorted by name.
+
+    Raises:
+        InputError: rows without text or label, or fewer than two classes.
+    """
+    for number, row in enumerate(rows, start=1):
+        if not str(row.get("text") or "").strip() or row.get("label") in (None, ""):
+            raise InputError(f"row {number}: the fields text and label are needed, found {sorted(row)}")
+    names = sorted({str(row["label"]) for row in rows})
+    if len(names) < 2:
+        raise InputError(f"one class only ({names}); at least two are needed to learn from")
+    return ["negative", "positive"] if names == ["0", "1"] else names
+
+
+def label_id(row: Row, names: Sequence[str]) -> int:
+    """The class id of a row.
+
+    Raises:
+        InputError: a label that the training rows do not have.
+    """
+    label = str(row["label"])
+    if label in ("0", "1") and list(names) == ["negative", "positive"]:
+        return int(label)
+    if label not in names:
+        raise InputError(f"label {label!r} in the development rows; the training rows have {list(names)}")
+    return names.index(label)

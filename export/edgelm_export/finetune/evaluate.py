@@ -1,0 +1,60 @@
+"""Development metrics of a trained model, computed with torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from edgelm_export.finetune.data import Pair, Row
+from edgelm_export.metrics import classification_metrics, first_sentence, rouge_l
+from edgelm_export.reference import greedy_ids
+from edgelm_runtime.tokenizer import TextTokenizer
+
+# Generating is slow in torch: this many answers a task give ROUGE-L to about a point.
+GENERATED = 100
+ANSWER_TOKENS = 96
+
+
+def classifier_metrics(trainer: Any, rows: Sequence[Row]) -> dict[str, float]:
+    """Accuracy, precision, recall and F1 in percent, and the accuracy of each ``source`` that the rows name."""
+    prediction = trainer.predict(trainer.eval_dataset)
+    expected, predicted = prediction.label_ids, prediction.predictions.argmax(-1)
+    metrics = classification_metrics(expected, predicted)
+    for source in sorted({str(row["source"]) for row in rows if row.get("source")}):
+        chosen = [index for index, row in enumerate(rows) if row.get("source") == source]
+        metrics[f"accuracy {source}"] = 100.0 * float((expected[chosen] == predicted[chosen]).mean())
+    return metrics
+
+
+def perplexity(trainer: Any) -> dict[str, float]:
+    """Mean cross entropy a token, and its exponential."""
+    loss = float(trainer.evaluate()["eval_loss"])
+    return {"loss": loss, "perplexity": math.exp(min(loss, 50.0))}
+
+
+def generator_metrics(
+    trainer: Any, tokenizer: TextTokenizer, prompts: Mapping[str, str], pairs: Sequence[Pair]
+) -> dict[str, float]:
+    """Perplexity, and for each task ROUGE-L of greedy answers (of the first sentence too, for a summary)."""
+    metrics = perplexity(trainer)
+    for task in sorted({pair.task for pair in pairs}):
+        chosen = [pair for pair in pairs if pair.task == task]
+        chosen = chosen[:: max(1, len(chosen) // GENERATED)]
+        answers = [_greedy(trainer.model, tokenizer, prompts[task], pair.source) for pair in chosen]
+        scores = [rouge_l(pair.answer, answer) for pair, answer in zip(chosen, answers, strict=True)]
+        metrics[f"{task} ROUGE-L"] = 100.0 * fmean(scores)
+        if task == "summary":
+            baseline = [rouge_l(pair.answer, first_sentence(pair.source)) for pair in chosen]
+            metrics["first sentence ROUGE-L"] = 100.0 * fmean(baseline)
+    return metrics
+
+
+def _greedy(model: Any, tokenizer: TextTokenizer, template: str, source: str) -> str:
+    limit = tokenizer.spec.max_tokens - ANSWER_TOKENS
+    prompt = tokenizer.encode_template(template, text=source)
+    while len(prompt) > limit and source:
+        source = source[: int(len(source) * 0.9 * limit / len(prompt))]
+        prompt = tokenizer.encode_template(template, text=source)
+    return tokenizer.decode(greedy_ids(model, prompt, max_new_tokens=ANSWER_TOKENS, no_repeat_ngram_size=6))

@@ -1,0 +1,262 @@
+"""The spine of fine-tuning: read, split, encode, train, evaluate, save."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from edgelm_export.finetune import data, evaluate
+from edgelm_export.finetune.base import PROMPTS_FILE, Base, load_base
+from edgelm_export.finetune.trainer import LanguageModelTrainer, PaddingCollator, has_bfloat16, quiet
+from edgelm_export.metrics import classification_metrics, format_table
+from edgelm_runtime.errors import ExportError, InputError
+from edgelm_runtime.manifest import TokenizerSpec
+from edgelm_runtime.tokenizer import TextTokenizer
+
+GENERATOR_TASKS = tuple(data.GENERATOR_FIELDS)
+# Greedy answers of a small model loop without these; export copies them into the bundle.
+GENERATION_DEFAULTS = {"max_new_tokens": 160, "no_repeat_ngram_size": 6}
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """What to train, on what, and how.
+
+    ``task`` is sentiment, mlm, clm, summary, description, or the last two with a comma between.
+    """
+
+    task: str
+    base: str
+    data: tuple[Path, ...]
+    out: Path
+    dev: Path | None = None
+    dev_fraction: float = 0.05
+    epochs: float = 3.0
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    max_tokens: int | None = None
+    vocab_size: int | None = None
+    evaluations: int = 6
+    patience: int = 3
+    seed: int = 0
+    resume: bool = False
+    force: bool = False
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class FinetuneReport:
+    """The development metrics of a finished training."""
+
+    out: Path
+    task: str
+    train_rows: int
+    dev_rows: int
+    metrics: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values for JSON."""
+        return {
+            "out": str(self.out), "task": self.task, "train_rows": self.train_rows, "dev_rows": self.dev_rows,
+            "metrics": dict(self.metrics),
+        }  # fmt: skip
+
+    def table(self) -> str:
+        """The report for a person."""
+        head = f"{self.task}: {self.train_rows} training and {self.dev_rows} development rows -> {self.out}"
+        return head + "\n" + format_table(list(self.metrics.items()), ("metric", "development"))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that the Trainer is given."""
+
+    base: Base
+    train: Sequence[data.Encoded]
+    dev: Sequence[data.Encoded]
+    collator: PaddingCollator
+    causal: bool | None  # None for a classifier
+    evaluate: Callable[[Trainer], dict[str, float]]
+
+
+def finetune(options: FinetuneOptions) -> FinetuneReport:
+    """Train ``options.task`` and write a Hugging Face folder with its development metrics beside it.
+
+    A training that was killed goes on where it was with ``resume``: its state is in ``OUT.training`` until the end.
+
+    Raises:
+        InputError: data that cannot be read or lacks the fields of the task.
+        ExportError: a target or a training state that is already there.
+        UnsupportedCheckpoint: a base that transformers cannot load.
+    """
+    state = options.out.with_name(options.out.name + ".training")
+    _check_target(options, state)
+    set_seed(options.seed)
+    train_rows, dev_rows = _rows(options)
+    prepared = _prepare(options, train_rows, dev_rows)
+    trainer = _train(options, prepared, state)
+    metrics = prepared.evaluate(trainer)
+    report = FinetuneReport(options.out, options.task, len(train_rows), len(dev_rows), metrics)
+    _save(report, prepared.base, trainer, state, options.force)
+    return report
+
+
+def _check_target(options: FinetuneOptions, state: Path) -> None:
+    if options.out.exists() and not options.force:
+        raise ExportError(f"{options.out} exists; name another --out, or add --force to replace it")
+    if state.exists() and not options.resume:
+        raise ExportError(f"{state} holds an unfinished training; add --resume to go on with it, or delete it")
+    if options.resume and not state.exists():
+        raise ExportError(f"--resume: {state} does not exist; leave --resume out to begin")
+
+
+def _rows(options: FinetuneOptions) -> tuple[list[data.Row], list[data.Row]]:
+    rows = data.read_rows(options.data)
+    if options.dev is not None:
+        return rows, data.read_rows([options.dev])
+    train, dev = data.split_rows(rows, options.dev_fraction)
+    if not train or not dev:
+        raise InputError(
+            f"{len(rows)} rows are too few to set {options.dev_fraction:.0%} aside for development; "
+            "give more rows, or a development file with --dev"
+        )
+    return train, dev
+
+
+def _prepare(options: FinetuneOptions, train: list[data.Row], dev: list[data.Row]) -> Prepared:
+    tasks = options.task.split(",")
+    if options.task == "sentiment":
+        return _prepare_classifier(options, train, dev)
+    if options.task in ("mlm", "clm"):
+        return _prepare_lines(options, train, dev)
+    if set(tasks) <= set(GENERATOR_TASKS):
+        return _prepare_generator(options, tasks, train, dev)
+    accepted = ", ".join(("sentiment", "mlm", "clm", *GENERATOR_TASKS, ",".join(GENERATOR_TASKS)))
+    raise InputError(f"task {options.task!r} cannot be trained; accepted are {accepted}")
+
+
+def _prepare_classifier(options: FinetuneOptions, train: list[data.Row], dev: list[data.Row]) -> Prepared:
+    labels = data.label_names(train)
+    texts = [str(row["text"]) for row in train]
+    base = load_base(options.base, "sequence-classification", texts, labels, options.vocab_size)
+    size = _max_tokens(options, base)
+
+    def encode(rows: list[data.Row]) -> list[Any]:
+        ids = base.tokenizer([str(row["text"]) for row in rows], truncation=True, max_length=size)["input_ids"]
+        return [{"input_ids": x, "label": data.label_id(row, labels)} for x, row in zip(ids, rows, strict=True)]
+
+    collator = PaddingCollator(base.tokenizer.pad_token_id or 0)
+    return Prepared(
+        base, encode(train), encode(dev), collator, None,
+        lambda trainer: evaluate.classifier_metrics(trainer, dev),
+    )  # fmt: skip
+
+
+def _prepare_lines(options: FinetuneOptions, train: list[data.Row], dev: list[data.Row]) -> Prepared:
+    causal = options.task == "clm"
+    lines = [str(row["text"]) for row in train]
+    base = load_base(options.base, "causal" if causal else "masked", lines, (), options.vocab_size)
+    tokenizer = base.tokenizer
+    size = _max_tokens(options, base)
+    end = tokenizer.eos_token_id if causal else tokenizer.sep_token_id
+    mask_id = None if causal else tokenizer.mask_token_id
+
+    def encode(rows: list[data.Row]) -> list[data.Encoded]:
+        texts = [str(row["text"]) for row in rows]
+        ids = iter(tokenizer(texts, add_special_tokens=False, truncation=False)["input_ids"])
+        return data.pack_lines(texts, lambda _: [*next(ids), end], size)
+
+    collator = PaddingCollator(tokenizer.pad_token_id or 0, mask_id, len(tokenizer))
+    return Prepared(base, encode(train), encode(dev), collator, causal, evaluate.perplexity)
+
+
+def _prepare_generator(
+    options: FinetuneOptions, tasks: list[str], train: list[data.Row], dev: list[data.Row]
+) -> Prepared:
+    pairs, dev_pairs = data.generator_pairs(train, tasks), data.generator_pairs(dev, tasks)
+    texts = [f"{pair.source}\n{pair.answer}" for pair in pairs]
+    base = load_base(options.base, "causal", texts, (), options.vocab_size)
+    size = _max_tokens(options, base)
+    tokenizer = runtime_tokenizer(base, size)
+    collator = PaddingCollator(base.tokenizer.pad_token_id or base.tokenizer.eos_token_id or 0)
+
+    def encode(some: list[data.Pair]) -> list[data.Encoded]:
+        return [data.encode_pair(pair, tokenizer, base.prompts[pair.task], size) for pair in some]
+
+    return Prepared(
+        base, encode(pairs), encode(dev_pairs), collator, True,
+        lambda trainer: evaluate.generator_metrics(trainer, tokenizer, base.prompts, dev_pairs),
+    )  # fmt: skip
+
+
+def runtime_tokenizer(base: Base, max_tokens: int) -> TextTokenizer:
+    """The tokenizer that the till will use: prompts are cut the same way in training and in answering."""
+    tokenizer = base.tokenizer
+    spec = TokenizerSpec(
+        "tokenizer.json", max_tokens, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    )
+    return TextTokenizer(tokenizer.backend_tokenizer.to_str().encode(), spec)
+
+
+def _max_tokens(options: FinetuneOptions, base: Base) -> int:
+    limit = int(base.model.config.max_position_embeddings)
+    size = min(options.max_tokens or limit, limit)
+    base.tokenizer.model_max_length = size
+    return size
+
+
+def _train(options: FinetuneOptions, prepared: Prepared, state: Path) -> Trainer:
+    steps = max(1, round(len(prepared.train) / options.batch_size * options.epochs / options.evaluations))
+    accuracy = prepared.causal is None
+    arguments = TrainingArguments(
+        output_dir=str(state), num_train_epochs=options.epochs, seed=options.seed, data_seed=options.seed,
+        per_device_train_batch_size=options.batch_size, per_device_eval_batch_size=2 * options.batch_size,
+        learning_rate=options.learning_rate, lr_scheduler_type="cosine", warmup_steps=0.06, weight_decay=0.01,
+        max_grad_norm=1.0, bf16=has_bfloat16(), use_cpu=not torch.cuda.is_available(), optim="adamw_torch_fused",
+        eval_strategy="steps", save_strategy="steps", eval_steps=steps, save_steps=steps, save_total_limit=2,
+        logging_steps=max(1, steps // 5), load_best_model_at_end=True, greater_is_better=accuracy,
+        metric_for_best_model="eval_accuracy" if accuracy else "eval_loss",
+        train_sampling_strategy="group_by_length", disable_tqdm=not options.progress, report_to=[],
+        remove_unused_columns=False, dataloader_pin_memory=False, prediction_loss_only=not accuracy,
+    )  # fmt: skip
+    settings: dict[str, Any] = {
+        "model": prepared.base.model, "args": arguments, "data_collator": prepared.collator,
+        "train_dataset": prepared.train, "eval_dataset": prepared.dev,
+        "callbacks": [EarlyStoppingCallback(options.patience)],
+    }  # fmt: skip
+    if prepared.causal is None:
+        trainer = Trainer(**settings, compute_metrics=_accuracy)
+    else:
+        trainer = LanguageModelTrainer(**settings, causal=prepared.causal)
+    quiet(trainer).train(resume_from_checkpoint=get_last_checkpoint(str(state)) if options.resume else None)
+    return trainer
+
+
+def _accuracy(prediction: Any) -> dict[str, float]:
+    return classification_metrics(prediction.label_ids, prediction.predictions.argmax(-1))
+
+
+def _save(report: FinetuneReport, base: Base, trainer: Trainer, state: Path, force: bool) -> None:
+    """Write the folder under another name and rename it: OUT is whole or absent."""
+    partial = state / "result"
+    for name, value in (GENERATION_DEFAULTS if base.prompts else {}).items():
+        setattr(trainer.model.generation_config, name, value)
+    trainer.model.save_pretrained(partial)
+    base.tokenizer.save_pretrained(partial)
+    if base.prompts:
+        (partial / PROMPTS_FILE).write_text(json.dumps(dict(base.prompts), ensure_ascii=False, indent=2), "utf-8")
+    (partial / "finetune.json").write_text(json.dumps(report.to_dict(), ensure_ascii=False, indent=2), "utf-8")
+    if report.out.exists() and force:
+        shutil.rmtree(report.out)
+    report.out.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(partial, report.out)
+    shutil.rmtree(state)

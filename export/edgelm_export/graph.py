@@ -1,0 +1,105 @@
+"""A thin builder over onnx-ir: nodes and weights in, a serialized ONNX model out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+OPSET = 21  # the newest that every onnxruntime since 1.20 runs; LayerNormalization and Gelu need 20
+IR_VERSION = 10
+MICROSOFT = "com.microsoft"
+Value = ir.Value
+
+
+class GraphBuilder:
+    """Collects nodes, weights, inputs and outputs in the order in which they are made."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._nodes: list[ir.Node] = []
+        self._weights: dict[str, ir.Value] = {}
+        self._inputs: list[ir.Value] = []
+        self._outputs: list[ir.Value] = []
+
+    def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> Value:
+        """Declare a graph input; a str dimension is free."""
+        value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+        self._inputs.append(value)
+        return value
+
+    def output(self, value: Value, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> None:
+        """Declare ``value`` a graph output under ``name``."""
+        value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
+        self._outputs.append(value)
+
+    def weight(self, name: str, array: NDArray[Any]) -> Value:
+        """A constant stored in the model, once: the same name gives the same value again."""
+        if name not in self._weights:
+            tensor = ir.Tensor(np.asarray(array, order="C"), name=name)
+            self._weights[name] = ir.Value(
+                name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+            )
+        return self._weights[name]
+
+    def op(
+        self, kind: str, inputs: Sequence[Value | None], attributes: Mapping[str, Any] | None = None,
+        *, domain: str = "", outputs: int = 1,
+    ) -> tuple[Value, ...]:  # fmt: skip
+        """Append a node and return its outputs."""
+        name = f"{kind}_{len(self._nodes)}"
+        made = [ir.Value(name=f"{name}_{index}" if index else name) for index in range(outputs)]
+        self._nodes.append(ir.node(kind, inputs, dict(attributes or {}), domain=domain, outputs=made, name=name))
+        return tuple(made)
+
+    def one(
+        self, kind: str, inputs: Sequence[Value | None], attributes: Mapping[str, Any] | None = None, domain: str = ""
+    ) -> Value:
+        """Append a node with a single output and return that."""
+        return self.op(kind, inputs, attributes, domain=domain)[0]
+
+    def layer_norm(self, x: Value, scale: NDArray[Any], bias: NDArray[Any], epsilon: float, name: str) -> Value:
+        """LayerNormalization over the last axis (float32, same shape as ``x``)."""
+        weights = [self.weight(f"{name}.weight", _float32(scale)), self.weight(f"{name}.bias", _float32(bias))]
+        return self.one("LayerNormalization", [x, *weights], {"axis": -1, "epsilon": epsilon})
+
+    def add(self, left: Value, right: Value) -> Value:
+        """Elementwise sum."""
+        return self.one("Add", [left, right])
+
+    def row(self, x: Value, index: int) -> Value:
+        """Row ``index`` of every sequence: [batch, sequence, hidden] to [batch, hidden]."""
+        return self.one("Gather", [x, self.weight(f"row_{index}", np.array(index, np.int64))], {"axis": 1})
+
+    def activation(self, x: Value, kind: str) -> Value:
+        """One of ``ACTIVATIONS``, elementwise."""
+        node, attributes, domain = ACTIVATIONS[kind]
+        return self.one(node, [x], attributes, domain)
+
+    def serialize(self) -> bytes:
+        """The model as the bytes of a .onnx file."""
+        graph = ir.Graph(
+            self._inputs, self._outputs, nodes=self._nodes, initializers=list(self._weights.values()),
+            opset_imports={"": OPSET, MICROSOFT: 1}, name=self.name,
+        )  # fmt: skip
+        model = ir.Model(graph, ir_version=IR_VERSION, producer_name="edgelm")
+        data: bytes = ir.serde.serialize_model(model).SerializeToString()
+        return data
+
+
+# Hugging Face's activation names. FastGelu is the tanh form, and the faster kernel of the two.
+ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
+    "gelu": ("Gelu", {"approximate": "none"}, ""),
+    "gelu_new": ("FastGelu", {}, MICROSOFT),
+    "gelu_fast": ("FastGelu", {}, MICROSOFT),
+    "gelu_pytorch_tanh": ("FastGelu", {}, MICROSOFT),
+    "relu": ("Relu", {}, ""),
+    "tanh": ("Tanh", {}, ""),
+}
+
+
+def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    return np.asarray(array, np.float32)

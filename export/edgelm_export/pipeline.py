@@ -1,0 +1,218 @@
+"""The spine of an export: load -> graph -> verify -> write."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from edgelm_export import families, taskmetrics, verify
+from edgelm_export.checkpoint import Checkpoint, load_checkpoint
+from edgelm_export.metrics import format_table
+from edgelm_export.quantize import scheme
+from edgelm_runtime.bundle import write_bundle
+from edgelm_runtime.errors import ExportError, InputError
+from edgelm_runtime.manifest import FORMAT, GOLDEN_NAME, Manifest, Variant
+
+# In the order in which they are tried: the fastest first, then the one that outliers do not hurt.
+SCHEMES: Mapping[str, tuple[str, ...]] = {"int8": ("int8", "int8-blocks"), "fp32": ("fp32",)}
+TOOLS = ("edgelm", "torch", "transformers", "onnx-ir", "onnxruntime")
+MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export, to where, and what the manifest is to say.
+
+    ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
+    """
+
+    checkpoint: Path
+    out: Path
+    task: str | None = None
+    precision: str = "int8"
+    name: str | None = None
+    version: str = "1"
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    languages: tuple[str, ...] = ()
+    eval_file: Path | None = None
+    licence: str = ""
+    training_data: tuple[str, ...] = ()
+    recipe: tuple[str, ...] = ()
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how it compares with the checkpoint."""
+
+    out: Path
+    scheme: str
+    checkpoint_bytes: int
+    bundle_bytes: int
+    parity: verify.Parity
+    latency: Mapping[str, float]
+    metrics: Mapping[str, Mapping[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values for JSON."""
+        return {**asdict(self), "out": str(self.out)}
+
+    def table(self) -> str:
+        """The report for a person."""
+        parity, ratio = self.parity, self.bundle_bytes / self.checkpoint_bytes
+        rows: list[list[object]] = [
+            ["size", f"{self.bundle_bytes / 1e6:.1f} MB, {ratio:.3f} of the checkpoint in float32"],
+            ["scheme", self.scheme],
+            ["parity", f"{parity.inputs} inputs: distance {parity.worst:.4f} at worst, {parity.mean:.4f} on average"],
+            ["agreement", f"{parity.agreement:.1%} with the checkpoint"],
+            ["step by step", f"distance {parity.stepwise:.4f} to reading at once"],
+            *([name.replace("_", " "), value] for name, value in self.latency.items()),
+        ]
+        text = f"{self.out}\n{format_table(rows, ('what', 'measured'))}"
+        if self.metrics:
+            text += "\n\n" + format_table(taskmetrics.metric_columns(self.metrics), ("metric", *self.metrics))
+        return text
+
+
+def export(options: ExportOptions) -> ExportReport:
+    """Turn a checkpoint into a verified bundle in ``options.out``.
+
+    Raises:
+        UnsupportedCheckpoint: something in the folder cannot be exported.
+        ParityError: the bundle does not answer like the checkpoint; nothing is left behind.
+        ExportError: the target exists, or cannot be written.
+        InputError: an evaluation file or a prompt that cannot be used.
+    """
+    if options.out.exists() and not options.force:
+        raise ExportError(f"{options.out} exists; name another --out, or add --force to replace it")
+    checkpoint = load_checkpoint(options.checkpoint, options.task if options.task not in _SERVED else None)
+    draft = _manifest(checkpoint, options)
+    cases = verify.make_cases(checkpoint, draft.prompts, draft.languages, draft.serves)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{options.out.name}.export-", dir=options.out.parent) as scratch:
+        used, folder, parity = _accepted(checkpoint, draft, cases, options.precision, Path(scratch))
+        metrics = _metrics(checkpoint, draft, options, folder, Path(scratch))
+        latency = verify.measure_latency(folder, cases)
+        quality = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
+        if options.eval_file:
+            quality["metrics_on"] = options.eval_file.name
+        contents: dict[str, bytes | Path] = {
+            MODEL_FILE: folder / MODEL_FILE, TOKENIZER_FILE: checkpoint.tokenizer_json,
+            GOLDEN_NAME: verify.make_goldens(folder, cases),
+        }  # fmt: skip
+        bundle = write_bundle(options.out, replace(draft, quality=quality), contents, force=options.force)
+    size = sum(entry.size for entry in bundle.manifest.files.values())
+    return ExportReport(options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics)
+
+
+_SERVED = ("sentiment", "summary", "description")
+
+
+def _accepted(
+    checkpoint: Checkpoint, draft: Manifest, cases: Sequence[verify.Case], precision: str, scratch: Path
+) -> tuple[str, Path, verify.Parity]:
+    """The first scheme of ``precision`` whose bundle answers like the checkpoint, as (its name, folder, parity)."""
+    parity = None
+    for name in SCHEMES[precision]:
+        folder = _candidate(checkpoint, draft, name, scratch)
+        parity = verify.measure_parity(folder, cases)
+        if parity.within(verify.TOLERANCES[precision]):
+            return name, folder, parity
+    assert parity is not None
+    raise parity.error(precision)
+
+
+def _candidate(checkpoint: Checkpoint, draft: Manifest, name: str, scratch: Path) -> Path:
+    """A bundle without goldens and quality figures, for the runtime to be measured with."""
+    used = scheme(name)
+    model = families.family(checkpoint.family).build(checkpoint.weights, checkpoint.config, used)
+    variant = Variant(f"cpu-{used.precision}", MODEL_FILE, used.precision, ("cpu",), (), len(model))
+    contents = {MODEL_FILE: model, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
+    return write_bundle(scratch / name, replace(draft, variants=(variant,)), contents).path
+
+
+def _metrics(
+    checkpoint: Checkpoint, draft: Manifest, options: ExportOptions, folder: Path, scratch: Path
+) -> dict[str, dict[str, float]]:
+    if options.eval_file is None:
+        return {}
+    path = options.eval_file
+    metrics = {"torch": taskmetrics.evaluate_checkpoint(checkpoint, folder, draft.serves, path)}
+    if options.precision != "fp32":
+        reference = _candidate(checkpoint, draft, "fp32", scratch)
+        metrics["fp32"] = taskmetrics.evaluate_bundle(reference, draft.serves, path)
+    metrics[options.precision] = taskmetrics.evaluate_bundle(folder, draft.serves, path)
+    return metrics
+
+
+def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
+    prompts = _prompts(checkpoint, options)
+    precision = scheme(SCHEMES[options.precision][0]).precision
+    return Manifest(
+        format=FORMAT,
+        name=options.name or options.out.name,
+        version=options.version,
+        task=checkpoint.task,
+        serves=tuple(prompts) or ("sentiment",),
+        family=checkpoint.family,
+        languages=options.languages or _languages(checkpoint),
+        labels=checkpoint.labels,
+        tokenizer=checkpoint.tokenizer,
+        prompts=prompts,
+        generation=checkpoint.generation,
+        variants=(Variant(f"cpu-{precision}", MODEL_FILE, precision, ("cpu",), (), 0),),
+        quality={},
+        provenance={
+            "checkpoint": checkpoint.folder.name,
+            "training_data": list(options.training_data),
+            "recipe": list(options.recipe),
+            "tools": {tool: version(tool) for tool in TOOLS},
+        },
+        licence=options.licence or "not stated",
+        files={},
+    )
+
+
+def _prompts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, str]:
+    """Templates of the served tasks; a classifier has none."""
+    if checkpoint.task != "text-generation":
+        return {}
+    prompts = {**checkpoint.prompts, **options.prompts}
+    if options.task in _SERVED:
+        prompts = {task: template for task, template in prompts.items() if task == options.task}
+    unknown = [task for task in prompts if task not in _SERVED[1:]]
+    if unknown or not prompts:
+        raise InputError(
+            f"a generator needs a prompt for summary or description, found {unknown or 'none'}: "
+            'give it as --prompt "summary={text}\\nTL;DR:", or as prompts.json in the checkpoint'
+        )
+    return prompts
+
+
+def _languages(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The languages, by script, that more than a twentieth of the vocabulary is written in."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(checkpoint.tokenizer_json.decode())
+    pieces = [tokenizer.decode([index]) for index in range(tokenizer.get_vocab_size())]
+    han = sum(any("\u4e00" <= character <= "\u9fff" for character in piece) for piece in pieces)
+    latin = sum(piece.strip("#").isascii() and piece.strip("#").isalpha() and len(piece) > 3 for piece in pieces)
+    found = tuple(name for name, count in (("zh", han), ("en", latin)) if count > len(pieces) / 20)
+    return found or ("en",)
+
+
+def read_prompt(argument: str) -> tuple[str, str]:
+    """Split ``TASK=TEMPLATE``.
+
+    Raises:
+        InputError: no task, or no ``{text}`` in the template.
+    """
+    task, found, template = argument.partition("=")
+    if not found or template.count("{text}") != 1:
+        raise InputError(f"--prompt {argument!r}: accepted is TASK=TEMPLATE with one {{text}} in the template")
+    return task.strip(), json.loads(f'"{template}"') if "\\n" in template else template

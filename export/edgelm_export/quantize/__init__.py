@@ -1,0 +1,47 @@
+"""Schemes: how the products, tables and attentions of a graph are stored and computed.
+
+A scheme is one file with one class that fills `Scheme`; families call nothing else to place a weight, so that an
+architecture is written once for every precision.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from edgelm_export.graph import GraphBuilder, Value
+
+
+class Scheme(Protocol):
+    """Places weights in a graph. All weights come in float32; ``name`` is the weight's name in the checkpoint."""
+
+    name: str
+    precision: str
+
+    def linear(self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
+        """``x @ weight + bias`` for ``weight`` [in, out] and ``bias`` [out]; float32 in and out."""
+
+    def self_attention(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
+    ) -> Value:
+        """Bidirectional attention over unpadded rows: packed projection ``weight`` [hidden, 3 * hidden] and softmax."""
+
+    def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
+        """Rows ``ids`` (int64 [batch, sequence]) of ``table`` [rows, hidden] as float32 [batch, sequence, hidden]."""
+
+    def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
+        """``x @ table.T`` for ``x`` [batch, hidden]; with the name of an embedding it shares the stored table."""
+
+
+def scheme(name: str) -> Scheme:
+    """The scheme of that name: fp32, int8 (dynamic), or int8-blocks.
+
+    Raises:
+        KeyError: no scheme has that name; the command line offers only names that exist.
+    """
+    from edgelm_export.quantize.fp32 import Float32
+    from edgelm_export.quantize.int8_blocks import Int8Blocks
+    from edgelm_export.quantize.int8_dynamic import Int8Dynamic
+
+    return {made.name: made for made in (Float32(), Int8Dynamic(), Int8Blocks())}[name]

@@ -1,0 +1,37 @@
+"""No quantization: the reference that the tests compare with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+
+
+class Float32:
+    """Every weight as it is, on onnxruntime's float32 kernels."""
+
+    name = "fp32"
+    precision = "fp32"
+
+    def linear(self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
+        """MatMul and Add."""
+        product = graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight.astype(np.float32, copy=False))])
+        return graph.add(product, graph.weight(f"{name}.bias", bias.astype(np.float32, copy=False)))
+
+    def self_attention(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
+    ) -> Value:
+        """com.microsoft Attention."""
+        weights = [graph.weight(f"{name}.weight", weight), graph.weight(f"{name}.bias", bias)]
+        return graph.one("Attention", [x, *weights], {"num_heads": heads}, MICROSOFT)
+
+    def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
+        """Gather."""
+        return graph.one("Gather", [graph.weight(name, table.astype(np.float32, copy=False)), ids], {"axis": 0})
+
+    def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
+        """Gemm on the transposed table, which stays stored once."""
+        return graph.one("Gemm", [x, graph.weight(name, table.astype(np.float32, copy=False))], {"transB": 1})

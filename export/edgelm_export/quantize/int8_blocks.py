@@ -1,0 +1,52 @@
+"""int8 weights and activations by row and block: slower on long prompts, and indifferent to outlier rows.
+
+GPT-2's first token has activations hundreds of times larger than the others'. With one scale for a whole prompt these
+round everything else away; here every row and block has its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.quantize.int8_dynamic import blocks_product, embedding_by_block, head_by_block
+from edgelm_export.quantize.rounding import block_size, by_block
+
+
+class Int8Blocks:
+    """MatMulNBits in 8 bits everywhere."""
+
+    name = "int8-blocks"
+    precision = "int8"
+
+    def linear(self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
+        """MatMulNBits with 8 bits and accuracy level 4; an input width that no block divides stays in float32."""
+        stored_bias = graph.weight(f"{name}.bias", bias.astype(np.float32, copy=False))
+        block = block_size(weight.shape[0])
+        if block is None:
+            product = graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight.astype(np.float32, copy=False))])
+            return graph.add(product, stored_bias)
+        rounded, scale = by_block(np.ascontiguousarray(weight.T), block)
+        values = graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.scale", scale[:, :, 0])
+        return blocks_product(graph, x, *values, stored_bias)
+
+    def self_attention(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
+    ) -> Value:
+        """MatMulNBits for the packed projection, MultiHeadAttention in float32 on its three parts."""
+        packed = self.linear(graph, x, weight, bias, name)
+        split = {"axis": -1, "num_outputs": 3}
+        return graph.one(
+            "MultiHeadAttention", [*graph.op("Split", [packed], split, outputs=3)], {"num_heads": heads}, MICROSOFT
+        )
+
+    def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
+        """GatherBlockQuantized."""
+        return embedding_by_block(graph, ids, table, name)
+
+    def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
+        """MatMulNBits over the bytes that the embedding reads."""
+        return head_by_block(graph, x, table, name)

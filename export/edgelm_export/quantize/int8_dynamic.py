@@ -1,0 +1,83 @@
+"""int8 weights by output channel, activations rounded while running: the fastest 8-bit products on a CPU.
+
+onnxruntime's kernels take unsigned activations and signed weights, with one activation scale for the whole tensor:
+a sequence must not share a run with another one, and an outlier row costs its neighbours precision.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.quantize.rounding import block_size, by_block, per_channel
+
+
+class Int8Dynamic:
+    """DynamicQuantizeMatMul, QAttention, and tables in 8-bit blocks."""
+
+    name = "int8"
+    precision = "int8"
+
+    def linear(self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
+        """DynamicQuantizeMatMul: scale, rounding, product, rescaling and bias in one kernel."""
+        rounded, scale = per_channel(weight)
+        inputs = [
+            x, graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.scale", scale), None,
+            graph.weight(f"{name}.bias", bias.astype(np.float32, copy=False)),
+        ]  # fmt: skip
+        return graph.one("DynamicQuantizeMatMul", inputs, domain=MICROSOFT)
+
+    def self_attention(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
+    ) -> Value:
+        """QAttention: the packed projection in 8 bits, the attention itself in float32."""
+        rounded, scale = per_channel(weight)
+        x8, x_scale, x_zero = graph.op("DynamicQuantizeLinear", [x], outputs=3)
+        inputs = [
+            x8, graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.bias", bias.astype(np.float32, copy=False)),
+            x_scale, graph.weight(f"{name}.scale", scale), None, x_zero,
+            graph.weight(f"{name}.zero_point", np.zeros(scale.shape, np.int8)),
+        ]  # fmt: skip
+        return graph.one("QAttention", inputs, {"num_heads": heads}, MICROSOFT)
+
+    def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
+        """GatherBlockQuantized; a table whose width no block divides stays in float32."""
+        return embedding_by_block(graph, ids, table, name)
+
+    def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
+        """MatMulNBits over the bytes that the embedding reads."""
+        return head_by_block(graph, x, table, name)
+
+
+def embedding_by_block(graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
+    """Rows of a table in 8-bit blocks: the table is [rows, blocks, block], so that a head can share its bytes."""
+    block = block_size(table.shape[1])
+    if block is None:
+        return graph.one("Gather", [graph.weight(name, table.astype(np.float32, copy=False)), ids], {"axis": 0})
+    rounded, scale = by_block(table, block)
+    inputs = [graph.weight(name, rounded), ids, graph.weight(f"{name}.scale", scale)]
+    attributes = {"bits": 8, "block_size": block, "gather_axis": 0, "quantize_axis": 2}
+    blocks = graph.one("GatherBlockQuantized", inputs, attributes, MICROSOFT)
+    width = graph.weight(f"{name}.shape", np.array([0, 0, table.shape[1]], np.int64))
+    return graph.one("Reshape", [blocks, width])
+
+
+def head_by_block(graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
+    """``x @ table.T`` from 8-bit blocks, rounding ``x`` by row and block (accuracy level 4)."""
+    block = block_size(table.shape[1])
+    if block is None:
+        return graph.one("Gemm", [x, graph.weight(name, table.astype(np.float32, copy=False))], {"transB": 1})
+    rounded, scale = by_block(table, block)
+    return blocks_product(graph, x, graph.weight(name, rounded), graph.weight(f"{name}.head_scale", scale[:, :, 0]))
+
+
+def blocks_product(graph: GraphBuilder, x: Value, weight: Value, scale: Value, bias: Value | None = None) -> Value:
+    """MatMulNBits of ``x`` [..., k] with 8-bit ``weight`` [n, blocks, block] and ``scale`` [n, blocks]."""
+    assert weight.shape is not None  # every stored weight has one
+    rows, blocks, block = weight.shape.numpy()
+    attributes = {"K": blocks * block, "N": rows, "bits": 8, "block_size": block, "accuracy_level": 4}
+    inputs = [x, weight, scale] if bias is None else [x, weight, scale, None, None, bias]
+    return graph.one("MatMulNBits", inputs, attributes, MICROSOFT)

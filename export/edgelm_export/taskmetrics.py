@@ -1,0 +1,160 @@
+"""The task metric of a checkpoint and of its bundles on a file with the right answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.finetune.data import GENERATOR_FIELDS, Pair, Row, generator_pairs, label_id, read_rows
+from edgelm_export.metrics import classification_metrics, first_sentence, repeats_ngram, rouge_l
+from edgelm_export.verify import softmax
+from edgelm_runtime.errors import InputError
+from edgelm_runtime.loader import load
+from edgelm_runtime.tasks.attributes import parse
+
+Metrics = dict[str, float]
+# Greedy answers in torch take about a second each: more rows of a task are thinned out evenly to this many.
+MAX_GENERATED = 200
+REPEATED = 6
+
+
+def evaluate_bundle(folder: Path, serves: Sequence[str], path: Path) -> Metrics:
+    """Metrics of a bundle, in percent, answered through edgelm_runtime.
+
+    Raises:
+        InputError: the file has no rows with the fields of the served tasks.
+    """
+    rows = read_rows([path])
+    if list(serves) == ["sentiment"]:
+        model = load(folder)
+        return _classification(model, rows, lambda windows: model.logits(windows))
+    pairs = evaluation_pairs(rows, serves)
+    answers: list[tuple[str, bool, list[int]]] = []
+    for task in dict.fromkeys(pair.task for pair in pairs):
+        model = load(folder, task=task)
+        for pair in (pair for pair in pairs if pair.task == task):
+            result = model(pair.source, temperature=0.0)
+            ids = model.tokenizer.encode(result.text, special=False)
+            answers.append((result.text, result.finish_reason == "stop", ids))
+    return generation_metrics(pairs, answers)
+
+
+def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[str], path: Path) -> Metrics:
+    """The same metrics of the checkpoint in torch, on the rows that the bundle in ``folder`` reads.
+
+    Raises:
+        InputError: the file has no rows with the fields of the served tasks.
+    """
+    from edgelm_export.reference import Reference
+
+    rows = read_rows([path])
+    reference = Reference(checkpoint)
+    if list(serves) == ["sentiment"]:
+        return _classification(load(folder), rows, lambda windows: np.stack(reference.logits(windows)))
+    pairs = evaluation_pairs(rows, serves)
+    answers: list[tuple[str, bool, list[int]]] = []
+    for task in dict.fromkeys(pair.task for pair in pairs):
+        model = load(folder, task=task)
+        options = model.options(temperature=0.0)
+        for pair in (pair for pair in pairs if pair.task == task):
+            prompt = model.tokenize(pair.source)
+            room = checkpoint.tokenizer.max_tokens - len(prompt)
+            ids = reference.greedy(
+                prompt, max_new_tokens=min(options.max_new_tokens, room),
+                no_repeat_ngram_size=options.no_repeat_ngram_size, repetition_penalty=options.repetition_penalty,
+            )  # fmt: skip
+            ended = checkpoint.tokenizer.eos_id in ids
+            text = model.tokenizer.decode(ids)
+            answers.append((text, ended, model.tokenizer.encode(text, special=False)))
+    return generation_metrics(pairs, answers)
+
+
+def evaluation_pairs(rows: Sequence[Row], serves: Sequence[str]) -> list[Pair]:
+    """The rows of the served tasks, thinned out to ``MAX_GENERATED`` a task."""
+    present = [task for task in serves if any(row.get(GENERATOR_FIELDS[task][0]) for row in rows)]
+    if not present:
+        fields = ", ".join(" and ".join(GENERATOR_FIELDS[task]) for task in serves)
+        raise InputError(f"the evaluation file has no row with the fields {fields}")
+    pairs = generator_pairs(rows, present)
+    chosen: list[Pair] = []
+    for task in present:
+        mine = [pair for pair in pairs if pair.task == task]
+        chosen += mine[:: -(-len(mine) // MAX_GENERATED)]
+    return chosen
+
+
+def _classification(
+    model: Any, rows: Sequence[Row], logits: Callable[[list[list[int]]], NDArray[np.float32]]
+) -> Metrics:
+    usable = [row for row in rows if str(row.get("text") or "").strip() and row.get("label") not in (None, "")]
+    if not usable:
+        raise InputError("the evaluation file has no row with the fields text and label")
+    windows = [model.windows(str(row["text"])) for row in usable]
+    flat = softmax(logits([window for text in windows for window in text]))
+    weights = np.array([len(window) for text in windows for window in text], np.float64)
+    predicted: list[int] = []
+    start = 0
+    for text in windows:
+        part = slice(start, start + len(text))
+        predicted.append(int(np.average(flat[part], axis=0, weights=weights[part]).argmax()))
+        start += len(text)
+    expected = [label_id(row, model.labels) for row in usable]
+    metrics = classification_metrics(expected, predicted)
+    for source in sorted({str(row["source"]) for row in usable if row.get("source")}):
+        hits = [e == p for row, e, p in zip(usable, expected, predicted, strict=True) if row.get("source") == source]
+        metrics[f"accuracy {source}"] = 100.0 * fmean(map(float, hits))
+    return metrics
+
+
+def generation_metrics(pairs: Sequence[Pair], answers: Sequence[tuple[str, bool, list[int]]]) -> Metrics:
+    """ROUGE-L of every task, with the first-sentence baseline of summaries; how descriptions end, repeat and name.
+
+    ``answers`` are (text, ended by itself, token ids of the text), one for each pair. All figures are in percent.
+    """
+    metrics: Metrics = {}
+    groups: dict[str, list[int]] = {}
+    for index, pair in enumerate(pairs):
+        groups.setdefault(f"{pair.task} {_language(pair.answer)}", []).append(index)
+    for name, chosen in sorted(groups.items()):
+        scores = [rouge_l(pairs[index].answer, answers[index][0]) for index in chosen]
+        metrics[f"{name} ROUGE-L"] = 100.0 * fmean(scores)
+        if name.startswith("summary"):
+            baseline = [rouge_l(pairs[index].answer, first_sentence(pairs[index].source)) for index in chosen]
+            metrics[f"{name} first sentence ROUGE-L"] = 100.0 * fmean(baseline)
+        else:
+            metrics[f"{name} ends by itself"] = 100.0 * fmean(float(answers[index][1]) for index in chosen)
+            metrics[f"{name} repeats a 6-gram"] = 100.0 * fmean(
+                float(repeats_ngram(answers[index][2], REPEATED)) for index in chosen
+            )
+            named = [hit for index in chosen for hit in named_values(pairs[index], answers[index][0])]
+            metrics[f"{name} names values"] = 100.0 * fmean(map(float, named)) if named else 100.0
+    return metrics
+
+
+def named_values(pair: Pair, answer: str) -> list[bool]:
+    """For every attribute value that the reference names: whether the answer names it, too."""
+    reference, found = pair.answer.lower(), answer.lower()
+    values = {part for _, value in parse(pair.source) for part in _parts(value.lower())}
+    return [part in found for part in sorted(values) if part in reference]
+
+
+def _parts(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _language(text: str) -> str:
+    from edgelm_runtime.script import language_of
+
+    return language_of(text)
+
+
+def metric_columns(metrics: Mapping[str, Mapping[str, float]]) -> list[list[object]]:
+    """Rows (name, one value a precision) for a table."""
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    return [[name, *(values.get(name, float("nan")) for values in metrics.values())] for name in names]

@@ -1,0 +1,177 @@
+"""A finished bundle, run through edgelm_runtime, against the checkpoint in torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.texts import verification_inputs
+from edgelm_runtime.errors import ParityError
+from edgelm_runtime.loader import load
+from edgelm_runtime.tokenizer import TextTokenizer
+
+Logits = NDArray[np.float32]
+GOLDENS = 8
+STEPWISE = 8  # prompts that are also read token by token
+GOLDEN_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a bundle may be from the checkpoint: the distance of two answers' probabilities, worst and mean."""
+
+    worst: float
+    mean: float
+
+
+TOLERANCES: Mapping[str, Tolerance] = {"fp32": Tolerance(1e-3, 1e-3), "int8": Tolerance(0.25, 0.06)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One verification input, the token ids that the model reads for it, and torch's logits."""
+
+    task: str
+    text: str
+    ids: list[int]
+    expected: Logits
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Distances of a bundle to its checkpoint over the verification inputs.
+
+    A distance is the total variation of two probability distributions: 0 the same, 1 disjoint. ``agreement`` is the
+    share of inputs with the same most probable class or token. ``stepwise`` compares reading a prompt at once with
+    reading it token by token; it is 0 for a classifier.
+    """
+
+    inputs: int
+    worst: float
+    mean: float
+    agreement: float
+    stepwise: float
+    worst_input: str
+
+    def within(self, tolerance: Tolerance) -> bool:
+        """Whether every distance is accepted."""
+        return max(self.worst, self.stepwise) <= tolerance.worst and self.mean <= tolerance.mean
+
+    def error(self, precision: str) -> ParityError:
+        """The refusal, naming the worst input."""
+        accepted = TOLERANCES[precision]
+        return ParityError(
+            f"the {precision} bundle does not answer like the checkpoint: distance {self.worst:.3f} at worst, "
+            f"{self.mean:.3f} on average, {self.stepwise:.3f} step by step; accepted are {accepted.worst} and "
+            f"{accepted.mean}. Worst input: {self.worst_input[:200]!r}. Nothing was written; try --precision fp32"
+        )
+
+
+def make_cases(
+    checkpoint: Checkpoint, prompts: Mapping[str, str], languages: Sequence[str], serves: Sequence[str]
+) -> list[Case]:
+    """The verification inputs of every served task with torch's answers; torch is loaded and let go in here."""
+    from edgelm_export.reference import Reference
+
+    tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
+    chosen = [(task, text) for task in serves for text in verification_inputs(task, languages)]
+    rows = [_ids(tokenizer, prompts.get(task), text) for task, text in chosen]
+    logits = Reference(checkpoint).logits(rows)
+    return [Case(task, text, ids, expected) for (task, text), ids, expected in zip(chosen, rows, logits, strict=True)]
+
+
+def _ids(tokenizer: TextTokenizer, template: str | None, text: str) -> list[int]:
+    limit = tokenizer.spec.max_tokens
+    if template is None:
+        ids = tokenizer.encode(text)
+        return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+    return tokenizer.encode_template(template, text=text)[: limit - 1]
+
+
+def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:
+    """Run every case through the runtime and measure its distance to torch."""
+    found: list[Logits] = []
+    stepwise = [0.0]
+    for task in dict.fromkeys(case.task for case in cases):
+        model = load(folder, task=task)
+        mine = [case for case in cases if case.task == task]
+        if task == "sentiment":
+            found += list(model.logits([case.ids for case in mine]))
+            continue
+        for index, case in enumerate(mine):
+            found.append(model.generator.logits(case.ids))
+            if index % max(1, len(mine) // STEPWISE) == 0:
+                stepwise.append(distance(found[-1], model.generator.logits(case.ids, stepwise=True)))
+    distances = [distance(case.expected, logits) for case, logits in zip(cases, found, strict=True)]
+    same = [case.expected.argmax() == logits.argmax() for case, logits in zip(cases, found, strict=True)]
+    worst = int(np.argmax(distances))
+    return Parity(
+        len(cases), max(distances), fmean(distances), fmean(map(float, same)), max(stepwise), cases[worst].text
+    )
+
+
+def distance(left: Logits, right: Logits) -> float:
+    """Total variation distance of the probabilities of two rows of logits, in 0..1."""
+    return float(0.5 * np.abs(softmax(left) - softmax(right)).sum())
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities in float64 along the last axis."""
+    raised = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = raised / raised.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def make_goldens(folder: Path, cases: Sequence[Case]) -> bytes:
+    """golden.json: a few inputs of every task with this bundle's own answers, for `edgelm verify` to replay."""
+    goldens: dict[str, list[dict[str, Any]]] = {}
+    for task in dict.fromkeys(case.task for case in cases):
+        model = load(folder, task=task)
+        mine = [case.text for case in cases if case.task == task]
+        for text in mine[:: max(1, len(mine) // GOLDENS)][:GOLDENS]:
+            if task == "sentiment":
+                result = model(text)
+                entry = {"text": text, "label": result.label, "scores": dict(result.scores)}
+                goldens.setdefault("classification", []).append(entry)
+            else:
+                result = model(text, max_new_tokens=GOLDEN_TOKENS, temperature=0.0)
+                entry = {"task": task, "text": text, "answer": result.text, "max_new_tokens": GOLDEN_TOKENS}
+                goldens.setdefault("generation", []).append(entry)
+    return json.dumps(goldens, ensure_ascii=False, indent=1).encode()
+
+
+def measure_latency(folder: Path, cases: Sequence[Case]) -> dict[str, float]:
+    """Median milliseconds of a whole answer (a classifier), or of one token (a generator), on this machine."""
+    case = sorted(cases, key=lambda case: len(case.ids))[len(cases) // 2]
+    model = load(folder, task=case.task)
+    if case.task == "sentiment":
+        return {"answer_ms": _median_ms(lambda: model(case.text), 20), "tokens": float(len(case.ids))}
+    tokens = 32
+    return {
+        "first_token_ms": _median_ms(lambda: _generate(model, case.ids, 1), 5),
+        "token_ms": _median_ms(lambda: _generate(model, case.ids, tokens), 5) / tokens,
+    }
+
+
+def _generate(model: Any, ids: Sequence[int], tokens: int) -> list[int]:
+    tokens = min(tokens, model.context - len(ids))
+    return list(model.stream_ids(ids, max_new_tokens=tokens, ignore_eos=True))
+
+
+def _median_ms(work: Callable[[], object], times: int) -> float:
+    work()
+    spent = []
+    for _ in range(times):
+        start = perf_counter()
+        work()
+        spent.append(1000.0 * (perf_counter() - start))
+    return median(spent)

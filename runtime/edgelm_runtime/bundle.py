@@ -1,0 +1,282 @@
+"""Open and write bundles: every byte is checked before a parser sees it, and a bundle on disk is whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .errors import BundleNotFound, BundleRejected, ExportError
+from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry, Manifest, check_path
+
+_CHUNK = 1 << 20
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder and its checked manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    def read(self, name: str) -> bytes:
+        """Read a file that the manifest names, once, and return the very bytes whose sha256 was checked.
+
+        Raises BundleRejected when the name is not in the manifest, or size, sha256 or kind of file do not match.
+        """
+        entry = self._entry(name)
+        data = _read_file(self.path, name, entry.size)
+        self._compare(name, entry, len(data), hashlib.sha256(data).hexdigest())
+        return data
+
+    def verify_hashes(self) -> None:
+        """Hash every file of the manifest in constant memory; raises BundleRejected at the first that differs."""
+        for name, entry in self.manifest.files.items():
+            size, digest = 0, hashlib.sha256()
+            with _opened(self.path, name) as descriptor:
+                while size <= entry.size and (chunk := os.read(descriptor, _CHUNK)):
+                    digest.update(chunk)
+                    size += len(chunk)
+            self._compare(name, entry, size, digest.hexdigest())
+
+    def check_files(self) -> None:
+        """Every file of the manifest is there, a plain file of the right size, with no symlink on the way."""
+        for name, entry in self.manifest.files.items():
+            size = _plain_file(self.path, name).st_size
+            if size != entry.size:
+                raise _mismatch(name, f"{entry.size:,} bytes", f"{size:,} bytes")
+
+    def _entry(self, name: str) -> FileEntry:
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            listed = ", ".join(sorted(self.manifest.files))
+            raise BundleRejected(
+                f"{name!r} is not in the manifest of {self.path}; it lists {listed}", what=name, expected=listed
+            )
+        return entry
+
+    @staticmethod
+    def _compare(name: str, entry: FileEntry, size: int, digest: str) -> None:
+        if size != entry.size:
+            raise _mismatch(name, f"{entry.size:,} bytes", f"{size:,} bytes or more")
+        if digest != entry.sha256:
+            raise _mismatch(name, f"sha256 {entry.sha256}", f"sha256 {digest}")
+
+
+def open_bundle(path: str | os.PathLike[str], *, verify: str = "all") -> Bundle:
+    """Open the bundle in the folder `path`.
+
+    `verify="all"` hashes every file now; `verify="lazy"` checks kinds and sizes now, and each `read` checks the hash of
+    what it returns. Raises BundleNotFound when there is no bundle, BundleRejected when there is and something is wrong.
+    """
+    if verify not in ("all", "lazy"):
+        raise ValueError(f"verify is {verify!r}, accepted are 'all' and 'lazy'")
+    folder = Path(path)
+    bundle = Bundle(folder, Manifest.from_bytes(_read_manifest(folder)))
+    bundle.check_files()
+    if verify == "all":
+        bundle.verify_hashes()
+    return bundle
+
+
+def default_bundles() -> dict[str, Path]:
+    """Folders of the bundles shipped with this package, by name, sorted."""
+    return bundles_in(Path(__file__).parent / "bundles")
+
+
+def bundles_in(folder: Path) -> dict[str, Path]:
+    """Folders inside `folder` that hold a manifest, by name, sorted; hidden ones are leftovers of killed writers."""
+    if not folder.is_dir():
+        return {}
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return {name: folder / name for name in names if (folder / name / MANIFEST_NAME).is_file()}
+
+
+def write_bundle(
+    target: str | os.PathLike[str],
+    manifest: Manifest,
+    contents: Mapping[str, bytes | Path],
+    force: bool = False,
+) -> Bundle:
+    """Write a bundle atomically and return it opened.
+
+    `contents` are the files by name, as bytes or as a file to copy; their entries replace `manifest.files`, and a
+    variant of size 0 gets its file's size. An existing target is refused unless `force`, which replaces a bundle or an
+    empty folder, nothing else. Whatever stops it, a full disk or a kill, no half bundle stays under `target`.
+    Raises ExportError when it cannot be written, BundleRejected when the manifest would not be accepted back.
+    """
+    folder = Path(target).absolute()
+    _check_target(folder, force)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_folder(folder) as temporary:
+            files = {name: _write_file(temporary, check_path(name), source) for name, source in contents.items()}
+            data = _completed(manifest, files).to_json().encode("utf-8")
+            Manifest.from_bytes(data)
+            _write_new(temporary / MANIFEST_NAME, data)
+            _sync_folders(temporary)
+            _replace(temporary, folder)
+    except OSError as error:
+        raise ExportError(
+            f"the bundle {folder} was not written: {error}; free some space, or choose another folder"
+        ) from error
+    return open_bundle(folder, verify="lazy")
+
+
+def _mismatch(name: str, expected: str, found: str) -> BundleRejected:
+    return BundleRejected(
+        f"{name} does not match the manifest: expected {expected}, found {found}; copy or export the bundle again",
+        what=name,
+        expected=expected,
+        found=found,
+    )
+
+
+def _read_manifest(folder: Path) -> bytes:
+    if not os.path.lexists(folder / MANIFEST_NAME):
+        why = f"the folder has no {MANIFEST_NAME}" if folder.is_dir() else "there is no such folder"
+        raise BundleNotFound(
+            f"there is no bundle at {folder}: {why}; give the path of a folder that `edgelm export` wrote"
+        )
+    return _read_file(folder, MANIFEST_NAME, MAX_MANIFEST_BYTES)
+
+
+def _plain_file(folder: Path, name: str) -> os.stat_result:
+    """Status of a plain file inside `folder`; every component of `name` is looked at without following links."""
+    parts = name.split("/")
+    try:
+        for depth in range(1, len(parts)):
+            status = os.lstat(folder.joinpath(*parts[:depth]))
+            if not stat.S_ISDIR(status.st_mode):
+                raise _unusable(name, "a folder on its way is a symlink or not a folder")
+        status = os.lstat(folder.joinpath(*parts))
+    except OSError as error:
+        raise _unusable(name, f"it cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise _unusable(name, "it is a symlink" if stat.S_ISLNK(status.st_mode) else "it is not a plain file")
+    return status
+
+
+def _unusable(name: str, why: str) -> BundleRejected:
+    return BundleRejected(
+        f"{name} of the bundle is refused: {why}; copy or export the bundle again",
+        what=name,
+        expected="a plain file inside the bundle's folder",
+        found=why,
+    )
+
+
+@contextmanager
+def _opened(folder: Path, name: str) -> Iterator[int]:
+    """File descriptor of a plain file inside the bundle; what goes wrong while reading is a BundleRejected too."""
+    _plain_file(folder, name)
+    try:
+        descriptor = os.open(folder / name, _OPEN_FLAGS)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _unusable(name, f"it cannot be read ({error.strerror})") from error
+
+
+def _read_file(folder: Path, name: str, limit: int) -> bytes:
+    """Content of a file, at most one byte more than `limit`: enough to see that it is too long."""
+    with _opened(folder, name) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read(limit + 1)
+
+
+def _check_target(folder: Path, force: bool) -> None:
+    if not os.path.lexists(folder):
+        return
+    if not force:
+        raise ExportError(f"{folder} exists already; choose another folder, or give --force to replace it")
+    ours = folder.is_dir() and not folder.is_symlink()
+    if not ours or (any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file()):
+        raise ExportError(f"{folder} is not a bundle, and --force replaces only a bundle; choose another folder")
+
+
+@contextmanager
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """A hidden sibling of `folder`, on the same disk; removed with all it holds if the block raises anything."""
+    import shutil
+    import tempfile
+
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _write_file(folder: Path, name: str, source: bytes | Path) -> FileEntry:
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(source, bytes):
+        _write_new(target, source)
+        return FileEntry(len(source), hashlib.sha256(source).hexdigest())
+    size, digest = 0, hashlib.sha256()
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while chunk := reader.read(_CHUNK):
+            digest.update(chunk)
+            size += writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    return FileEntry(size, digest.hexdigest())
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    with path.open("xb") as writer:
+        writer.write(data)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+def _completed(manifest: Manifest, files: dict[str, FileEntry]) -> Manifest:
+    variants = tuple(
+        replace(variant, size=files[variant.file].size) if variant.size == 0 and variant.file in files else variant
+        for variant in manifest.variants
+    )
+    return replace(manifest, files=files, variants=variants)
+
+
+def _sync_folders(folder: Path) -> None:
+    for current, _, _ in os.walk(folder):
+        _sync_folder(Path(current))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make names in a folder durable; Windows has no descriptor for a folder and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    """Rename `temporary` to `folder`; an old bundle steps aside first and comes back if the rename fails."""
+    import shutil
+
+    temporary.chmod(0o755)
+    old = temporary.with_name(temporary.name.replace(".tmp-", ".old-"))
+    aside = folder.is_dir()
+    if aside:
+        folder.rename(old)
+    try:
+        temporary.rename(folder)
+    except BaseException:
+        if aside and not folder.exists():
+            old.rename(folder)
+        raise
+    _sync_folder(folder.parent)
+    if aside:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Text generation: options, sampling, the KV cache and the decode loop."""

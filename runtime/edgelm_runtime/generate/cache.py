@@ -1,0 +1,71 @@
+"""The KV cache of one answer: arrays that the graph reads as its past and appends to as its present."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BundleRejected
+
+Shape = list[int | str | None]
+
+
+@dataclass(frozen=True)
+class CacheLayout:
+    """Shape of the cache of a graph, read from its inputs `past_key_values.{layer}.key|value`."""
+
+    layers: int
+    kv_heads: int
+    head_size: int
+
+    @classmethod
+    def of_graph(cls, inputs: Mapping[str, Shape]) -> CacheLayout:
+        """The layout that a graph's inputs ask for. Raises BundleRejected when they are not one cache."""
+        shapes = {name: shape for name, shape in inputs.items() if name.startswith("past_key_values.")}
+        layers = len(shapes) // 2
+        wanted = {f"past_key_values.{layer}.{part}" for layer in range(layers) for part in ("key", "value")}
+        # Free dimensions may be named differently from layer to layer; the fixed ones must agree.
+        fixed = {tuple(shape[1::2]) for shape in shapes.values() if len(shape) == 4}
+        kv_heads, head_size = fixed.pop() if len(fixed) == 1 else (None, None)
+        whole = set(shapes) == wanted and all(len(shape) == 4 for shape in shapes.values())
+        if not whole or not isinstance(kv_heads, int) or not isinstance(head_size, int):
+            raise BundleRejected(
+                f"the graph's cache inputs are {shapes}, accepted: past_key_values.0.key, past_key_values.0.value, ... "
+                "of one shape [batch, kv_heads, capacity, head_size]; export the bundle again",
+                what="past_key_values",
+                expected="[batch, kv_heads, capacity, head_size]",
+                found=str(shapes),
+            )
+        return cls(layers, kv_heads, head_size)
+
+
+class KVCache:
+    """One float32 array [1, kv_heads, capacity, head_size] per layer for keys and one for values.
+
+    Each is bound as past and as present (GroupQueryAttention's shared buffer), so that a step writes one row of it
+    and copies nothing.
+    """
+
+    def __init__(self, layout: CacheLayout, capacity: int) -> None:
+        self.capacity = capacity
+        shape = (1, layout.kv_heads, capacity, layout.head_size)
+        self.arrays: dict[str, npt.NDArray[np.float32]] = {
+            # Zeros come from the system as untouched pages: memory is used as the answer grows.
+            f"{layer}.{part}": np.zeros(shape, dtype=np.float32)
+            for layer in range(layout.layers)
+            for part in ("key", "value")
+        }
+
+    @staticmethod
+    def past(values: Mapping[str, Any]) -> dict[str, Any]:
+        """Names of the graph's inputs for values that are named like `arrays`."""
+        return {f"past_key_values.{name}": value for name, value in values.items()}
+
+    @staticmethod
+    def present(values: Mapping[str, Any]) -> dict[str, Any]:
+        """Names of the graph's outputs for values that are named like `arrays`."""
+        return {f"present.{name}": value for name, value in values.items()}

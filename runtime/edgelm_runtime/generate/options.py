@@ -1,0 +1,115 @@
+"""What a caller may ask of the decode loop: one frozen dataclass, checked when it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+
+MAX_STOP_STRINGS = 16
+MAX_STOP_LENGTH = 256
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How an answer is generated. Every value is checked at construction; InputError names all that are out of range.
+
+    max_new_tokens        tokens to generate at the most, at least 1
+    temperature           0 is greedy; above 0 divides the logits before sampling
+    top_k                 keep the k most probable tokens; 0 keeps all
+    top_p                 keep the smallest set with this probability, in (0, 1]; 1 keeps all
+    repetition_penalty    CTRL's penalty (arXiv:1909.05858) on tokens of the answer so far; 1 is none
+    no_repeat_ngram_size  no n-gram of this many tokens twice in the answer; 0 allows all
+    seed                  of the sampler; None draws a fresh one
+    stop                  texts that end the answer; they are not part of it
+    ignore_eos            go on after the end-of-text token (for benchmarks)
+
+    The penalty and the n-gram rule look at the answer only, not at the prompt: a summary may quote its source.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        # A list of stop strings (JSON has no tuples) is taken as it is meant; a bare string is not a list of letters.
+        stop: object = self.stop
+        if isinstance(stop, list):
+            object.__setattr__(self, "stop", tuple(stop))
+        problems = [f"{name} is {getattr(self, name)!r}, accepted: {accepted}" for name, accepted in _violations(self)]
+        if problems:
+            raise InputError("generation options refused: " + "; ".join(problems))
+
+    @property
+    def greedy(self) -> bool:
+        """True when the most probable token is always taken."""
+        return self.temperature == 0
+
+    @property
+    def edits_logits(self) -> bool:
+        """True when the answer so far changes the logits of the next token."""
+        return self.repetition_penalty != 1 or self.no_repeat_ngram_size > 0
+
+    @classmethod
+    def from_mapping(cls, defaults: Mapping[str, Any], **overrides: Any) -> GenerationOptions:
+        """Options from a bundle's defaults, with the caller's overrides on top.
+
+        Unknown names in `defaults` are left aside (a manifest may hold more than this version reads);
+        unknown names in `overrides` raise InputError.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(overrides) - set(known))
+        if unknown:
+            raise InputError(f"unknown generation option {', '.join(unknown)}; accepted: {', '.join(known)}")
+        chosen = {name: defaults[name] for name in known if name in defaults}
+        return cls(**{**chosen, **overrides})
+
+
+def _violations(options: GenerationOptions) -> list[tuple[str, str]]:
+    """(field, accepted values) of every field that is out of range."""
+    checks = (
+        ("max_new_tokens", _is_int(options.max_new_tokens, 1), "an integer, at least 1"),
+        ("temperature", _is_number(options.temperature, 0.01, 100, or_is=0), "0 (greedy) or 0.01 to 100"),
+        ("top_k", _is_int(options.top_k, 0), "an integer, at least 0 (0 keeps all)"),
+        ("top_p", _is_number(options.top_p, 0, 1) and options.top_p > 0, "a number above 0, at most 1"),
+        (
+            "repetition_penalty",
+            _is_number(options.repetition_penalty, 0.01, 100),
+            "a number from 0.01 to 100 (1 is none)",
+        ),
+        ("no_repeat_ngram_size", _is_int(options.no_repeat_ngram_size, 0), "an integer, at least 0 (0 allows all)"),
+        ("seed", options.seed is None or _is_int(options.seed, 0, MAX_SEED), f"an integer from 0 to {MAX_SEED}"),
+        (
+            "stop",
+            _is_stop(options.stop),
+            f"at most {MAX_STOP_STRINGS} texts of 1 to {MAX_STOP_LENGTH} characters",
+        ),
+        ("ignore_eos", isinstance(options.ignore_eos, bool), "true or false"),
+    )
+    return [(name, accepted) for name, valid, accepted in checks if not valid]
+
+
+def _is_int(value: object, low: int, high: int = 2**31 - 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_number(value: object, low: float, high: float, *, or_is: float | None = None) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return low <= value <= high or value == or_is
+
+
+def _is_stop(value: object) -> bool:
+    if not isinstance(value, tuple) or len(value) > MAX_STOP_STRINGS:
+        return False
+    return all(isinstance(text, str) and 1 <= len(text) <= MAX_STOP_LENGTH for text in value)

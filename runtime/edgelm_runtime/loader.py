@@ -1,0 +1,164 @@
+"""From a task's name or a folder to a model that answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from .bundle import Bundle, default_bundles, open_bundle
+from .device import default_threads, select_device
+from .errors import BundleNotFound, BundleRejected, InputError
+from .script import language_of
+from .tasks import TASKS, task_class
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    task: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Any:
+    """A model that answers, safe to share between threads.
+
+    `name_or_path` is a task ("sentiment"), which stands for the default bundles that serve it; the name of one default
+    bundle; or the folder of a bundle. A folder that is named like a task is written "./sentiment". `task` chooses when
+    a bundle serves several. `threads` are the cores that one answer may use; by default the usable ones, at most 4.
+
+    When several default bundles serve a task, the model is a `Routed`: each text goes to the bundle of its language.
+    Raises BundleNotFound, BundleRejected, DeviceError, and InputError for a `task` or `threads` that cannot be.
+    """
+    chosen = select_device(device)
+    count = _checked_threads(threads)
+
+    def make(bundle: Bundle, served: str) -> Any:
+        return task_class(served)(bundle, device=chosen, threads=count)
+
+    name = os.fspath(name_or_path)
+    if name in TASKS:
+        if task not in (None, name):
+            raise InputError(f"the task is {name!r} by the first argument and {task!r} by `task`; give one of them")
+        return _load_default(name, make)
+    shipped = default_bundles()
+    folder = shipped.get(name, Path(name))
+    if not folder.exists():
+        raise BundleNotFound(
+            f"there is no bundle {name!r}; give a task ({', '.join(TASKS)}), a default bundle "
+            f"({', '.join(shipped) or 'none is installed'}), or the folder that `edgelm export` wrote"
+        )
+    bundle = open_bundle(folder, verify="lazy")
+    return make(bundle, _served_task(bundle, task))
+
+
+def _checked_threads(threads: int | None) -> int:
+    if threads is None:
+        return default_threads()
+    if type(threads) is not int or not 1 <= threads <= 1024:
+        raise InputError(f"threads is {threads!r}, accepted is an integer from 1 to 1024, or None for the default")
+    return threads
+
+
+def _served_task(bundle: Bundle, task: str | None) -> str:
+    """The task to run a bundle for: `task` if it serves it, or the only one that it serves."""
+    serves = bundle.manifest.serves
+    known = [name for name in serves if name in TASKS]
+    if not known:
+        raise BundleRejected(
+            f"the bundle {bundle.manifest.name} serves {', '.join(serves)}, this runtime has {', '.join(TASKS)}; "
+            "install a newer edgelm",
+            what="serves",
+            expected=", ".join(TASKS),
+            found=", ".join(serves),
+        )
+    if task is None and len(known) == 1:
+        return known[0]
+    if task in known:
+        return str(task)
+    asked = "several tasks" if task is None else f"not {task!r}"
+    raise InputError(f"the bundle {bundle.manifest.name} serves {asked}; give `task`, one of {', '.join(known)}")
+
+
+def _load_default(task: str, make: Callable[[Bundle, str], Any]) -> Any:
+    bundles = [open_bundle(path, verify="lazy") for path in default_bundles().values()]
+    serving = [bundle for bundle in bundles if task in bundle.manifest.serves]
+    if not serving:
+        raise BundleNotFound(
+            f"no default bundle serves {task!r}; give the path of a bundle that does, "
+            "or make one with `edgelm finetune` and `edgelm export`"
+        )
+    if len(serving) == 1:
+        return make(serving[0], task)
+    by_language: dict[str, Bundle] = {}
+    for bundle in serving:
+        for language in bundle.manifest.languages:
+            by_language.setdefault(language, bundle)
+    return Routed(by_language, task, make)
+
+
+class Routed:
+    """Several bundles behind one task: each input goes to the bundle of its language, opened at the first need."""
+
+    def __init__(self, bundles: Mapping[str, Bundle], task: str, make: Callable[[Bundle, str], Any]) -> None:
+        self._bundles = dict(bundles)
+        self._task = task
+        self._make = make
+        self._models: dict[Path, Any] = {}
+        self._lock = Lock()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that have a bundle."""
+        return tuple(self._bundles)
+
+    def for_language(self, language: str) -> Any:
+        """The model of one language, with its stages and its level below text. Raises InputError for another one."""
+        bundle = self._bundles.get(language)
+        if bundle is None:
+            raise InputError(f"there is no bundle for the language {language!r}; there are {', '.join(self._bundles)}")
+        with self._lock:
+            if bundle.path not in self._models:
+                self._models[bundle.path] = self._make(bundle, self._task)
+            return self._models[bundle.path]
+
+    def for_input(self, value: object) -> Any:
+        """The model that answers `value`, a text or a mapping of attributes."""
+        return self.for_language(self._language(value))
+
+    def __call__(self, value: Any, **options: Any) -> Any:
+        """Answer one input; options are the model's."""
+        return self.for_input(value)(value, **options)
+
+    def stream(self, value: Any, **options: Any) -> Iterator[str]:
+        """Pieces of the answer to one input, for models that generate text."""
+        pieces: Iterator[str] = self.for_input(value).stream(value, **options)
+        return pieces
+
+    def batch(self, values: Iterable[Any], **options: Any) -> list[Any]:
+        """Answers in input order; each language's inputs go to its model as one batch."""
+        return self._grouped("batch", values, options)
+
+    def try_batch(self, values: Iterable[Any], **options: Any) -> list[Any]:
+        """Like `batch`, with an InputError in the place of an answer for an input that cannot be accepted."""
+        return self._grouped("try_batch", values, options)
+
+    def _grouped(self, method: str, values: Iterable[Any], options: Mapping[str, Any]) -> list[Any]:
+        listed = list(values)
+        groups: dict[str, list[int]] = {}
+        for index, value in enumerate(listed):
+            groups.setdefault(self._language(value), []).append(index)
+        answers: list[Any] = [None] * len(listed)
+        for language, indices in groups.items():
+            answered = getattr(self.for_language(language), method)([listed[i] for i in indices], **options)
+            for index, answer in zip(indices, answered, strict=True):
+                answers[index] = answer
+        return answers
+
+    def _language(self, value: object) -> str:
+        """The language of `value` if it has a bundle, else the first: the model's own check words the refusal."""
+        if isinstance(value, Mapping):
+            value = " ".join(f"{key} {item}" for key, item in value.items())
+        language = language_of(value) if isinstance(value, str) else ""
+        return language if language in self._bundles else next(iter(self._bundles))

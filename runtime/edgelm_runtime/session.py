@@ -1,0 +1,127 @@
+"""The only file that imports onnxruntime: sessions, runs and bound buffers, with foreign errors translated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .device import isa_flags
+from .errors import BundleRejected
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# onnxruntime ships no types; these names say what an Any is.
+Session = Any
+OrtValue = Any
+Binding = Any
+
+_NO_FOLDER = "/nonexistent-external-data-is-not-allowed"
+
+
+def onnxruntime() -> Any:
+    """The onnxruntime module, imported at the first call with its telemetry off."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as module
+
+    return module
+
+
+def create_session(model: bytes, *, threads: int) -> Session:
+    """A session on the CPU provider for a serialized graph that is whole in `model`.
+
+    `threads` is the number of cores that one run may use. Raises BundleRejected when onnxruntime refuses the graph.
+    """
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # The graph was fused and verified at export: it runs as it is, and loading costs no optimiser pass.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    # A graph from bytes would read external tensors beside the working directory, outside the bundle.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
+    if _saturates():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _rejected("onnxruntime refuses the graph", error) from error
+
+
+def run(session: Session, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
+    """One run with copied inputs; arrays in the order of `outputs`. Raises BundleRejected when the run fails."""
+    try:
+        results: list[NDArray[Any]] = session.run(list(outputs), dict(feeds))
+    except Exception as error:
+        raise _rejected("the graph failed while running", error) from error
+    return results
+
+
+def input_shapes(session: Session) -> dict[str, list[int | str | None]]:
+    """Shape of every input by name: an int for a fixed dimension, a name or None for a free one."""
+    return {node.name: list(node.shape) for node in session.get_inputs()}
+
+
+def output_shapes(session: Session) -> dict[str, list[int | str | None]]:
+    """Shape of every output by name, like `input_shapes`."""
+    return {node.name: list(node.shape) for node in session.get_outputs()}
+
+
+def ort_value(array: NDArray[Any]) -> OrtValue:
+    """A tensor over the memory of `array` (C-contiguous), not a copy: writing into the array feeds the next run.
+
+    The caller keeps `array` alive as long as the value is used.
+    """
+    return onnxruntime().OrtValue.ortvalue_from_numpy(array)
+
+
+def empty_value(shape: Sequence[int], dtype: type[np.generic]) -> OrtValue:
+    """An uninitialised CPU tensor owned by onnxruntime."""
+    return onnxruntime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, "cpu", 0)
+
+
+def bind(session: Session, inputs: Mapping[str, OrtValue], outputs: Mapping[str, OrtValue | None]) -> Binding:
+    """Bind tensors once for many runs; an output of None is allocated by onnxruntime at each run.
+
+    Binding one value as past and as present lets attention append in place. Raises BundleRejected for names or types
+    that the graph does not have.
+    """
+    try:
+        binding = session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        for name, value in outputs.items():
+            if value is None:
+                binding.bind_output(name, "cpu")
+            else:
+                binding.bind_ortvalue_output(name, value)
+    except Exception as error:
+        raise _rejected("the graph does not take the buffers of this runtime", error) from error
+    return binding
+
+
+def run_bound(session: Session, binding: Binding) -> None:
+    """Run with the tensors of `binding`. Raises BundleRejected when the run fails."""
+    try:
+        session.run_with_iobinding(binding)
+    except Exception as error:
+        raise _rejected("the graph failed while running", error) from error
+
+
+def _saturates() -> bool:
+    """Whether this CPU adds uint8 x int8 products in 16 bits: AVX2 without VNNI, where large weights clip silently."""
+    flags = isa_flags()
+    return "avx2" in flags and not {"avx512_vnni", "avx_vnni"}.intersection(flags)
+
+
+def _rejected(what: str, error: Exception) -> BundleRejected:
+    return BundleRejected(
+        f"{what}: {error}; run `edgelm verify` on the bundle, or export it again",
+        what="graph",
+        expected="a graph that onnxruntime runs",
+        found=str(error),
+    )

@@ -1,0 +1,75 @@
+"""Description: the attributes of a product to a text about it, through tokenize -> infer -> decode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import InputError
+from ..generate.options import GenerationOptions
+from ..results import TextResult
+from ..script import language_of
+from ..tokenizer import checked
+from .attributes import canonical, parse
+from .generation import Account, Generation, Writing
+
+MAX_VARIANTS = 64
+VARIANT_TEMPERATURE = 0.8
+VARIANT_TOP_P = 0.9
+
+
+class Description(Generation):
+    """Writes product descriptions. Attributes come as a mapping or as text in any form of `attributes.parse`."""
+
+    task = "description"
+
+    def __call__(
+        self, attributes: Mapping[str, object] | str, *, variants: int | None = None, **options: Any
+    ) -> TextResult:
+        """Write one description; with `variants=N`, N sampled ones with the seeds seed, seed + 1, ....
+
+        Variants use temperature 0.8 and top_p 0.9 unless the call or the bundle says otherwise; `text` is the first
+        of them. `options` are those of GenerationOptions. Raises InputError for attributes or options that are not
+        accepted, and for attributes that do not fit into the context.
+        """
+        if variants is None:
+            return self.stream(attributes, **options).finish()
+        chosen = self._variant_options(variants, options)
+        account, text = self._start(attributes)
+        with account.watch("tokenize"):
+            prompt = self._prompt(text)
+        chosen = self._seeded(chosen, account)
+        texts = tuple(
+            "".join(self._write(prompt, replace(chosen, seed=(chosen.seed or 0) + index), account))
+            for index in range(variants)
+        )
+        return account.result(self.bundle.manifest.name, texts[0], texts)
+
+    def stream(self, attributes: Mapping[str, object] | str, **options: Any) -> Writing:
+        """The pieces of one description as they are made. Raises InputError at once, like the call."""
+        chosen = self.options(**options)
+        account, text = self._start(attributes)
+        with account.watch("tokenize"):
+            prompt = self._prompt(text)
+        return Writing(self._answer(prompt, self._seeded(chosen, account), account))
+
+    def tokenize(self, attributes: Mapping[str, object] | str) -> list[int]:
+        """First stage: the prompt's token ids, template included."""
+        return self._prompt(self._start(attributes)[1])
+
+    def _start(self, attributes: Mapping[str, object] | str) -> tuple[Account, str]:
+        """The account of a new answer, and the canonical text of its attributes."""
+        text, notes = checked(canonical(parse(attributes)))
+        return Account(language_of(text), list(notes)), text
+
+    def _variant_options(self, variants: object, options: dict[str, Any]) -> GenerationOptions:
+        if type(variants) is not int or not 1 <= variants <= MAX_VARIANTS:
+            raise InputError(f"variants is {variants!r}, accepted: an integer from 1 to {MAX_VARIANTS}")
+        chosen = self.options(**options)
+        if not chosen.greedy:
+            return chosen
+        if "temperature" in options:
+            raise InputError("variants with temperature 0 would all be the same; give a temperature above 0, or none")
+        top_p = chosen.top_p if chosen.top_p < 1 or "top_p" in options else VARIANT_TOP_P
+        return replace(chosen, temperature=VARIANT_TEMPERATURE, top_p=top_p)

@@ -1,0 +1,126 @@
+"""Summary: a text of any length to a short one, through tokenize -> infer -> decode.
+
+A text over the context is cut at sentence ends into windows; each is summarised, and then their joined summaries are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterable
+from dataclasses import replace
+from typing import Any
+
+from ..generate.options import GenerationOptions
+from ..results import TextResult
+from ..script import language_of
+from ..tokenizer import TextTokenizer, checked
+from .generation import Account, Generation, Writing
+
+MAX_WINDOWS = 64
+MAX_PASSES = 3
+# Longer tokens are rare; where they are not, a window is shorter than it could be and nothing else.
+_CHARACTERS_PER_TOKEN = 8
+_SENTENCE_END = re.compile(r"""[。！？…!?]+[”’」』）"')]*|\.(?=\s)|\n+""")
+_CLOSED = re.compile(r"""[。！？…!?.][”’」』）"')]*\Z""")
+_BLANK = re.compile(r"\s+")
+
+
+class Summary(Generation):
+    """Writes summaries."""
+
+    task = "summary"
+
+    def __call__(self, text: str, **options: Any) -> TextResult:
+        """Summarise a text of up to `tokenizer.MAX_CHARACTERS`; a long one in windows, which the result says.
+
+        `options` are those of GenerationOptions. Raises InputError for empty, blank or too long text, and for options
+        that are not accepted.
+        """
+        return self.stream(text, **options).finish()
+
+    def stream(self, text: str, **options: Any) -> Writing:
+        """The pieces of the summary as they are made; for a long text, of the last pass. Raises InputError at once."""
+        chosen = self.options(**options)
+        cleaned, notes = checked(text)
+        account = Account(language_of(cleaned), list(notes))
+        room = self._room(chosen)
+        with account.watch("tokenize"):
+            windows, read = cut_windows(cleaned, self.tokenizer, room)
+            prompt = self._prompt(windows[0])
+        if read < len(cleaned):
+            account.notes.append(f"only the first {read:,} of {len(cleaned):,} characters were read")
+        chosen = self._seeded(chosen, account)
+        if len(windows) == 1:
+            return Writing(self._answer(prompt, chosen, account))
+        account.windows = len(windows)
+        account.notes.append(
+            f"the text is longer than the context of {self.context} tokens: it was summarised in {len(windows)} "
+            "windows, and then their summaries were"
+        )
+        return Writing(self._in_windows(windows, chosen, account))
+
+    def tokenize(self, text: str) -> list[int]:
+        """First stage: the prompt's token ids, template included; not cut to the context."""
+        return self._prompt(checked(text)[0])
+
+    def _room(self, options: GenerationOptions) -> int:
+        """Tokens that a text may have: the context less the template and the answer (a quarter of it at the most)."""
+        return self.context - self.template_tokens - min(options.max_new_tokens, self.context // 4)
+
+    def _in_windows(
+        self, windows: list[str], options: GenerationOptions, account: Account
+    ) -> Generator[str, None, TextResult]:
+        """Summarise the windows until their joined summaries are one window, then write the summary of that."""
+        room = self._room(options)
+        # A part takes at most a quarter of a window, so that every pass leaves a quarter of the text.
+        brief = replace(options, max_new_tokens=min(options.max_new_tokens, room // 4))
+        for _ in range(MAX_PASSES):
+            parts = ["".join(self._write(self._prompt(window), brief, account)) for window in windows]
+            joined = join_sentences(parts, account.language)
+            # A model that has nothing to say about any window leaves the text's beginning to be summarised.
+            windows = cut_windows(joined, self.tokenizer, room)[0] if joined else windows[:1]
+            if len(windows) == 1:
+                break
+        if len(windows) > 1:
+            account.notes.append("the summaries of the windows were too long together: only the first were used")
+        account.finish_reason, account.time_to_first_token = "", None
+        return (yield from self._answer(self._prompt(windows[0]), options, account))
+
+
+def cut_windows(text: str, tokenizer: TextTokenizer, room: int) -> tuple[list[str], int]:
+    """Cut a text that is not blank into parts of at most `room` tokens, at sentence ends where there are any.
+
+    Returns at most MAX_WINDOWS parts, none blank, and how many characters of the text they are. A text that fits is
+    returned unchanged.
+    """
+    windows: list[str] = []
+    start = 0
+    while start < len(text) and len(windows) < MAX_WINDOWS:
+        end = _window_end(text, start, tokenizer, room)
+        windows.append(text[start:end])
+        blank = _BLANK.match(text, end)
+        start = blank.end() if blank else end
+    return windows, start
+
+
+def _window_end(text: str, start: int, tokenizer: TextTokenizer, room: int) -> int:
+    """Where a window from `start` ends: at most `room` tokens on, after the last sentence end in its second half."""
+    piece = text[start : start + room * _CHARACTERS_PER_TOKEN]
+    encoded = tokenizer.encode_parts(piece)
+    fits = len(encoded.ids) <= room
+    if fits and start + len(piece) == len(text):
+        return len(text)
+    limit = len(piece) if fits else max(1, encoded.ends[room - 1])
+    ends = [match.end() for match in _SENTENCE_END.finditer(piece, limit // 2, limit)]
+    end = ends[-1] if ends else piece.rfind(" ", limit // 2, limit) + 1 or limit
+    # Cut off from what follows, the last word may take more tokens than before.
+    while end > 1 and len(tokenizer.encode(piece[:end], special=False)) > room:
+        end -= max(1, end // 16)
+    return start + end
+
+
+def join_sentences(parts: Iterable[str], language: str) -> str:
+    """Join texts into one, each closed by a full stop of the language ("zh" or "en") unless it has an end."""
+    stop, space = ("。", "") if language == "zh" else (".", " ")
+    stripped = (part.strip() for part in parts)
+    return space.join(part if _CLOSED.search(part) else part + stop for part in stripped if part)

@@ -1,0 +1,187 @@
+"""Text to token ids and back, on Hugging Face's `tokenizers`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import BundleRejected, InputError
+from .manifest import PROMPT_FIELD, TokenizerSpec
+
+MAX_CHARACTERS = 2_000_000
+REPLACED_NOTE = "lone surrogates were read as U+FFFD"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_REPLACEMENT = "\ufffd"
+
+
+def clean(text: object) -> str:
+    """`text` as it can be encoded: lone surrogates become U+FFFD, everything else, NUL too, stays.
+
+    Raises InputError when `text` is not a str.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"the text is {type(text).__name__}, a str is needed; decode bytes as UTF-8 first")
+    return text if text.isascii() else _LONE_SURROGATE.sub(_REPLACEMENT, text)
+
+
+def checked(text: object) -> tuple[str, tuple[str, ...]]:
+    """The cleaned text, and the notes on what cleaning changed.
+
+    Raises InputError for what no task reads: not a str, empty or blank, more than MAX_CHARACTERS characters.
+    """
+    cleaned = clean(text)
+    if len(cleaned) > MAX_CHARACTERS:
+        raise InputError(
+            f"the text has {len(cleaned):,} characters, at most {MAX_CHARACTERS:,} are accepted; split it into parts"
+        )
+    if not cleaned or cleaned.isspace():
+        raise InputError("the text is empty or blank; give at least one visible character")
+    return cleaned, () if cleaned == text else (REPLACED_NOTE,)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Content tokens of one text, and what the tokenizer puts around them.
+
+    `ids` has no special tokens; `ends[i]` is the index of the character after token i; the model reads
+    `prefix + ids + suffix`.
+    """
+
+    ids: list[int]
+    ends: list[int]
+    prefix: list[int]
+    suffix: list[int]
+
+
+class TextTokenizer:
+    """A bundle's tokenizer. Never truncates, never pads, and safe to share between threads.
+
+    `data` is the content of tokenizer.json. Raises BundleRejected when it cannot be read.
+    """
+
+    def __init__(self, data: bytes, spec: TokenizerSpec) -> None:
+        from tokenizers import Tokenizer
+
+        self.spec = spec
+        # tokenizers raises bare Exception; this is the one seam where it becomes ours.
+        try:
+            self._tokenizer = Tokenizer.from_str(data.decode("utf-8"))
+        except Exception as error:
+            raise BundleRejected(
+                f"{spec.file} is not a tokenizer that this runtime reads ({error}); export the bundle again",
+                what=spec.file,
+                expected="a tokenizers JSON file",
+                found=str(error),
+            ) from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        # Set once and never toggled, so that threads can share it: templates find special tokens by `_special`.
+        self._tokenizer.encode_special_tokens = True
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special_ids = {token.content: index for index, token in added.items() if token.special}
+        names = sorted(self._special_ids, key=len, reverse=True)
+        self._special = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
+        self.vocab_size: int = self._tokenizer.get_vocab_size()
+        self.joins_bytes: bool = type(self._tokenizer.decoder).__name__ == "ByteLevel"
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids of the added special tokens, ascending."""
+        return tuple(sorted(self._special_ids.values()))
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Token ids of user text, which cannot smuggle special tokens in: "[SEP]" is read as five characters.
+
+        With `special` the tokenizer's own prefix and suffix ([CLS], [SEP], ...) are added.
+        """
+        ids: list[int] = self._tokenizer.encode(clean(text), add_special_tokens=special).ids
+        return ids
+
+    def encode_parts(self, text: str) -> Encoded:
+        """Content ids of user text with their end characters, and the special ids that belong around them."""
+        encoding = self._tokenizer.encode(clean(text), add_special_tokens=True)
+        ids, mask = encoding.ids, encoding.special_tokens_mask
+        first = 0
+        while first < len(ids) and mask[first]:
+            first += 1
+        last = len(ids)
+        while last > first and mask[last - 1]:
+            last -= 1
+        if first == len(ids):
+            return self._only_special(ids)
+        return Encoded(ids[first:last], [end for _, end in encoding.offsets[first:last]], ids[:first], ids[last:])
+
+    def _only_special(self, ids: list[int]) -> Encoded:
+        """No content: where prefix ends and suffix begins does not matter, nothing goes between."""
+        return Encoded([], [], ids, [])
+
+    def encode_template(self, template: str, **fields: str) -> list[int]:
+        """Ids of a prompt: literal parts may name special tokens, `{field}` parts are read as plain user text.
+
+        Nothing is added around it. Raises InputError for a field of the template that is not given.
+        """
+        ids: list[int] = []
+        for index, part in enumerate(PROMPT_FIELD.split(template)):
+            if index % 2 == 0:
+                ids += self._encode_literal(part)
+            elif part in fields:
+                ids += self.encode(fields[part], special=False)
+            else:
+                raise InputError(f"the prompt needs the field {part!r}; given are {sorted(fields)}")
+        return ids
+
+    def _encode_literal(self, literal: str) -> list[int]:
+        pieces = self._special.split(literal) if self._special else [literal]
+        ids: list[int] = []
+        for piece in pieces:
+            if piece in self._special_ids:
+                ids.append(self._special_ids[piece])
+            elif piece:
+                ids += self.encode(piece, special=False)
+        return ids
+
+    def token_id(self, token: str) -> int | None:
+        """The id of `token`, None when the vocabulary does not have it."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids` without special tokens; bytes that are not UTF-8 come out as U+FFFD."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+
+class TextStream:
+    """Turns token ids into text piece by piece; the joined pieces equal `tokenizer.decode` of all the ids.
+
+    Text that ends in U+FFFD is held back: the rest of the character may come with the next token.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._pending: list[int] = []
+        self._emitted = ""
+
+    def push(self, token_id: int) -> str:
+        """Take one id, return the text that is now certain: possibly "", never a split character."""
+        self._pending.append(token_id)
+        text = self._tokenizer.decode(self._pending)
+        if self._tokenizer.joins_bytes and not text.endswith(_REPLACEMENT):
+            # A byte decoder's text is the joined text of its parts: start afresh, cost per token stays constant.
+            self._pending = []
+            return text
+        return "" if self._tokenizer.joins_bytes else self._emit(text.rstrip(_REPLACEMENT))
+
+    def flush(self) -> str:
+        """What was held back, to be called once after the last id; the stream is then ready for a new text."""
+        piece = self._emit(self._tokenizer.decode(self._pending))
+        self._pending, self._emitted = [], ""
+        return piece
+
+    def _emit(self, text: str) -> str:
+        if len(text) <= len(self._emitted) or not text.startswith(self._emitted):
+            return ""
+        piece = text[len(self._emitted) :]
+        self._emitted = text
+        return piece

@@ -1,0 +1,231 @@
+"""``edgelm run`` on a real, tiny classifier: inputs of every kind, outputs of every kind, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from edgelm.commands import run
+from tests.cli.conftest import Invoke
+
+
+@pytest.fixture
+def sentiment(invoke: Invoke, tiny_classifier: Path) -> Invoke:
+    """``edgelm run sentiment --bundle TINY ...``."""
+
+    def call(*args: object, stdin: bytes | str | None = None) -> Result:
+        return invoke("run", "sentiment", "--bundle", tiny_classifier, *args, stdin=stdin)
+
+    return call
+
+
+def labels(result: Result) -> list[str]:
+    return [line.split()[0] for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(("text", "label"), [("物流很快", "positive"), ("the parcel is bad", "negative")])
+def test_an_argument_is_answered(sentiment: Invoke, text: str, label: str) -> None:
+    result = sentiment(text)
+    assert result.exit_code == 0, result.stderr
+    name, score = result.stdout.split()
+    assert (name, 0.5 < float(score) <= 1) == (label, True)
+    assert result.stdout == f"{name}  {score}\n"
+    assert result.stderr == ""
+
+
+def test_json_is_one_object_an_input_and_nothing_else(sentiment: Invoke) -> None:
+    alone = json.loads(sentiment("好", "--json").stdout)
+    assert alone["label"] == "positive"
+    assert "line" not in alone
+    lines = sentiment("-", "--json", stdin="good\n\n差\n").stdout.splitlines()
+    assert [(row["line"], row["label"]) for row in map(json.loads, lines)] == [(1, "positive"), (3, "negative")]
+
+
+def test_timings_and_notes_are_on_stderr(sentiment: Invoke) -> None:
+    result = sentiment("good " * 40, "--timings")
+    assert len(result.stdout.splitlines()) == 1
+    assert "window" in result.stderr
+    assert "load " in result.stderr
+    assert "total " in result.stderr
+    assert "3 answers in " in sentiment("--timings", stdin="good\nbad\ngood\n").stderr
+
+
+@pytest.mark.parametrize("dash", [(), ("-",)])
+def test_a_pipe_is_read_one_input_a_line(sentiment: Invoke, dash: tuple[str, ...]) -> None:
+    result = sentiment(*dash, stdin="good\r\nbad\n\n很好")
+    assert labels(result) == ["positive", "negative", "positive"]
+    assert (result.exit_code, result.stderr) == (0, "edgelm: note: stdin: blank lines skipped: 1\n")
+
+
+def test_many_inputs_are_answered_in_order(sentiment: Invoke, tmp_path: Path) -> None:
+    texts = [("good " if number % 3 else "bad ") * (1 + number % 7) for number in range(1100)]
+    path = tmp_path / "many.txt"
+    path.write_text("\n".join(texts), "utf-8")
+    assert labels(sentiment("--input", path)) == [
+        "positive" if text.startswith("good") else "negative" for text in texts
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.txt", "好\n差\n"),
+        ("in.jsonl", '{"text": "好"}\n"差"\n'),
+        ("in.csv", "id,text\n1,好\n2,差\n"),
+    ],
+)
+def test_files_of_every_kind_are_read(sentiment: Invoke, tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content, "utf-8")
+    result = sentiment("--input", path)
+    assert (result.exit_code, labels(result)) == (0, ["positive", "negative"])
+
+
+def test_files_of_every_kind_are_written(sentiment: Invoke, tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("review\n好\n差\n", "utf-8")
+    for kind in (".txt", ".jsonl", ".csv"):
+        target = tmp_path / f"out{kind}"
+        result = sentiment("--input", source, "--column", "review", "--output", target)
+        assert (result.exit_code, result.stdout) == (0, "")
+    assert [line.split()[0] for line in (tmp_path / "out.txt").read_text("utf-8").splitlines()] == [
+        "positive",
+        "negative",
+    ]
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert [row["label"] for row in rows] == ["positive", "negative"]
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
+        assert [(row["input"], row["label"]) for row in csv.DictReader(stream)] == [
+            ("好", "positive"),
+            ("差", "negative"),
+        ]
+
+
+def test_a_csv_without_the_column_ends_with_5_and_names_those_found(sentiment: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("id,review\n1,好\n", "utf-8")
+    result = sentiment("--input", path)
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert "found are 'id', 'review'" in result.stderr
+
+
+def test_broken_lines_are_named_and_the_good_ones_answered(sentiment: Invoke, tmp_path: Path) -> None:
+    path, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_text('"好"\n{"text": \n" "\n"差"\n', "utf-8")
+    result = sentiment("--input", path)
+    assert (result.exit_code, labels(result)) == (5, ["positive", "negative"])
+    assert f"edgelm: {path}, line 2: not JSON" in result.stderr
+    assert f"edgelm: {path}, line 3: the text is empty" in result.stderr
+    assert "2 of 4 inputs refused, 2 answered" in result.stderr
+    assert sentiment("--input", path, "--output", target).exit_code == 5
+    assert len(target.read_text("utf-8").splitlines()) == 2
+
+
+def test_thousands_of_broken_lines_are_counted_not_listed(sentiment: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text("{\n" * 2000, "utf-8")
+    result = sentiment("--input", path)
+    assert result.exit_code == 5
+    assert len(result.stderr.splitlines()) < 30
+    assert "and 1980 more" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u3000\t"])
+def test_blank_text_is_refused(sentiment: Invoke, text: str) -> None:
+    result = sentiment(text)
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert result.stderr.startswith("edgelm: error: the text is empty")
+
+
+def test_strange_text_is_answered(sentiment: Invoke) -> None:
+    for text in ("🙂👨‍👩‍👧 good", "\u202eطيب good\u202c", "good\x00bad", "a" * 1_000_000, "\ud800 good"):
+        assert sentiment(text).exit_code == 0
+    assert "surrogate" in sentiment("\ud800 good").stderr
+
+
+@pytest.mark.parametrize("stdin", [b"", b"\n \n"])
+def test_a_pipe_without_input_is_refused(sentiment: Invoke, stdin: bytes) -> None:
+    result = sentiment(stdin=stdin)
+    assert (result.exit_code, "stdin: no input" in result.stderr) == (5, True)
+
+
+def test_bytes_that_are_not_utf8_are_refused_with_the_position(sentiment: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes("很好".encode("gb18030"))
+    assert "not UTF-8 at byte 0" in sentiment("--input", path).stderr
+    result = sentiment(stdin=b"good\n\xff\n")
+    assert (result.exit_code, "not UTF-8 at byte 5 (line 2" in result.stderr) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x", "--top-k", "3"], "--top-k: sentiment generates no text"),
+        (["x", "--stream"], "--stream: sentiment generates no text"),
+        (["x", "--input", "a.txt"], "give one of the two"),
+        (["x", "--column", "a"], "--column"),
+        (["--input", "a.txt", "--column", "a"], "--column"),
+        (["x", "--output", "a.xlsx"], r"accepted are .txt, .jsonl, .csv"),
+        (["x", "--output", "a.csv", "--json"], "must end in .jsonl"),
+        (["x", "--output", "no/such/folder/a.csv"], "there is no folder"),
+        (["x", "--threads", "0"], "--threads"),
+        (["x", "--no-such-option"], "No such option"),
+    ],
+)
+def test_contradictions_are_usage_errors(sentiment: Invoke, arguments: list[str], message: str) -> None:
+    result = sentiment(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["sentiment", "x", "--bundle", "./none"], 3, "no bundle"),
+        (["sentiment", "x", "--device", "gpu"], 4, "accepted are auto, cpu"),
+        (["translate", "x"], 2, "translate"),
+        (["summary", "x", "--variants", "2"], 2, "--variants: summary has one answer"),
+        (["summary", "x", "--stream", "--json"], 2, "leave out --json"),
+        (["summary", "x", "--temperature", "-1"], 5, "temperature is -1.0"),
+        (["sentiment", "--input", "none.txt"], 5, "none.txt: cannot be read"),
+    ],
+)
+def test_what_is_refused_has_its_exit_code(invoke: Invoke, arguments: list[str], code: int, message: str) -> None:
+    result = invoke("run", *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["edgelm.json", "model.onnx", "tokenizer.json"])
+def test_a_flipped_byte_is_refused(invoke: Invoke, copied_classifier: Path, name: str) -> None:
+    path = copied_classifier / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x80
+    path.write_bytes(data)
+    result = invoke("run", "sentiment", "good", "--bundle", copied_classifier)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert name in result.stderr
+
+
+def test_a_bundle_named_like_a_task_is_reached_by_its_path(
+    invoke: Invoke, copied_classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied_classifier.rename(copied_classifier.with_name("sentiment"))
+    monkeypatch.chdir(copied_classifier.parent)
+    assert invoke("run", "sentiment", "good", "--bundle", "./sentiment").exit_code == 0
+
+
+def test_every_generation_option_is_offered() -> None:
+    from dataclasses import fields
+
+    from edgelm_runtime.generate.options import GenerationOptions
+
+    names = {field.name for field in fields(GenerationOptions)} - {"ignore_eos"}  # that one is for benchmarks
+    assert set(run.GENERATION) == names | {"variants"}
+    offered = {parameter.name for parameter in run.command.params}
+    assert set(run.GENERATION) <= offered

@@ -1,0 +1,29 @@
+"""Fixtures that every part of the tests may use."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier() -> Path:
+    """A real classifier bundle of a few kilobytes, made by tests/make_tiny.py."""
+    return DATA / "tiny-classifier"
+
+
+@pytest.fixture(scope="session")
+def tiny_generator() -> Path:
+    """A real generator of a few kilobytes with random weights, made by tests/make_tiny_generator.py."""
+    return DATA / "tiny-generator"
+
+
+@pytest.fixture
+def copied_classifier(tmp_path: Path, tiny_classifier: Path) -> Path:
+    """The same, as a copy that a test may damage."""
+    return Path(shutil.copytree(tiny_classifier, tmp_path / "copied-classifier"))

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgelm_runtime.errors import BundleRejected, InputError
+from edgelm_runtime.manifest import TokenizerSpec
+from edgelm_runtime.tokenizer import MAX_CHARACTERS, REPLACED_NOTE, TextStream, TextTokenizer, checked, clean
+
+DATA = Path(__file__).parents[1] / "data"
+SPEC = TokenizerSpec("tokenizer.json", 16)
+BYTES = TextTokenizer((DATA / "byte_level.json").read_bytes(), SPEC)
+WORDS = TextTokenizer((DATA / "tiny-classifier" / "tokenizer.json").read_bytes(), SPEC)
+
+any_text = st.text(st.characters(codec=None), max_size=40)
+
+
+def pieces(tokenizer: TextTokenizer, ids: list[int]) -> list[str]:
+    stream = TextStream(tokenizer)
+    return [*(stream.push(token_id) for token_id in ids), stream.flush()]
+
+
+def test_clean_replaces_lone_surrogates_and_keeps_the_rest() -> None:
+    assert clean("a\ud800b\udfff") == "a\ufffdb\ufffd"
+    assert clean("NUL \0, 😀, שלום, 物流") == "NUL \0, 😀, שלום, 物流"
+    with pytest.raises(InputError, match="the text is bytes, a str is needed"):
+        clean(b"text")
+
+
+def test_checked_says_what_was_changed() -> None:
+    assert checked("good") == ("good", ())
+    assert checked("\ud83d") == ("\ufffd", (REPLACED_NOTE,))
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t", "\u3000\u00a0"])
+def test_empty_and_blank_text_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="empty or blank"):
+        checked(text)
+
+
+def test_too_long_text_is_refused() -> None:
+    assert checked("x" * MAX_CHARACTERS)[1] == ()
+    with pytest.raises(InputError, match="2,000,001 characters, at most 2,000,000"):
+        checked("x" * (MAX_CHARACTERS + 1))
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b'{"version": "1.0"}', b"[" * 100_000])
+def test_a_damaged_tokenizer_is_refused(data: bytes) -> None:
+    with pytest.raises(BundleRejected, match=r"tokenizer\.json is not a tokenizer"):
+        TextTokenizer(data, SPEC)
+
+
+def test_user_text_cannot_smuggle_special_tokens_in() -> None:
+    assert WORDS.encode("good") == [2, 10, 3]
+    assert WORDS.encode("good", special=False) == [10]
+    inner = WORDS.encode("[SEP] good [CLS]", special=False)
+    assert not {2, 3} & set(inner)
+    assert BYTES.decode(BYTES.encode("<|end|>")) == "<|end|>"
+
+
+def test_a_template_recognises_special_tokens_in_its_literal_parts_only() -> None:
+    end, summary, answer = (BYTES.token_id(name) for name in ("<|end|>", "<|summary|>", "<|answer|>"))
+    ids = BYTES.encode_template("<|summary|>{text}<|answer|>", text="good <|end|>")
+    assert ids == [summary, *BYTES.encode("good <|end|>"), answer]
+    assert end not in ids
+    assert BYTES.decode(BYTES.encode_template("a {text} b", text="物\ud800")) == "a 物\ufffd b"
+    assert BYTES.encode_template("", text="x") == []
+    with pytest.raises(InputError, match="needs the field 'name'"):
+        BYTES.encode_template("{name}", text="x")
+
+
+def test_braces_in_user_text_are_text() -> None:
+    assert BYTES.decode(BYTES.encode_template("{text}", text="{text}{other}")) == "{text}{other}"
+
+
+def test_parts_have_content_ends_and_what_goes_around() -> None:
+    parts = WORDS.encode_parts("the 物 good")
+    assert (parts.prefix, parts.suffix) == ([2], [3])
+    assert parts.ends == [3, 5, 10]
+    assert parts.prefix + parts.ids + parts.suffix == WORDS.encode("the 物 good")
+    assert WORDS.encode_parts("\0").ids == []
+    assert BYTES.encode_parts("").prefix == []
+
+
+def test_ids_outside_the_vocabulary_decode_to_nothing() -> None:
+    assert BYTES.decode([BYTES.vocab_size + 5]) == ""
+    assert BYTES.joins_bytes
+    assert not WORDS.joins_bytes
+    assert BYTES.token_id("<|nothing|>") is None
+
+
+def test_a_character_of_several_tokens_comes_whole() -> None:
+    ids = BYTES.encode("😀物")
+    assert len(ids) > 2
+    assert [piece for piece in pieces(BYTES, ids) if piece] == ["😀", "物"]
+
+
+def test_bytes_that_are_no_text_come_at_the_end() -> None:
+    ids = BYTES.encode("😀")[:-1]
+    assert pieces(BYTES, ids) == ["", *[""] * (len(ids) - 1), BYTES.decode(ids)]
+    assert pieces(BYTES, []) == [""]
+
+
+def test_a_flushed_stream_is_ready_again() -> None:
+    stream = TextStream(WORDS)
+    assert stream.push(10) + stream.flush() == "good"
+    assert stream.push(10) + stream.push(11) + stream.flush() == "good fast"
+
+
+@given(any_text)
+def test_text_without_surrogates_survives_a_round_trip(text: str) -> None:
+    assert BYTES.decode(BYTES.encode(text)) == clean(text)
+
+
+@given(any_text)
+def test_streamed_text_has_no_split_character(text: str) -> None:
+    ids = BYTES.encode(text)
+    streamed = pieces(BYTES, ids)
+    assert "".join(streamed) == BYTES.decode(ids)
+    assert "".join(streamed).count("\ufffd") == clean(text).count("\ufffd")
+
+
+@given(st.lists(st.integers(0, BYTES.vocab_size - 1), max_size=40))
+def test_pieces_of_any_ids_join_to_the_decoded_text(ids: list[int]) -> None:
+    streamed = pieces(BYTES, ids)
+    assert "".join(streamed) == BYTES.decode(ids)
+    assert not any(piece.endswith("\ufffd") for piece in streamed[:-1])
+
+
+@given(st.lists(st.integers(0, WORDS.vocab_size - 1), max_size=20))
+def test_the_slow_path_joins_too(ids: list[int]) -> None:
+    assert "".join(pieces(WORDS, ids)) == WORDS.decode(ids)
+
+
+@given(any_text)
+def test_any_text_is_encoded_without_the_ids_of_special_tokens(text: str) -> None:
+    assert not {0, 2, 3} & set(WORDS.encode(text, special=False))
+    assert all(token_id >= 3 for token_id in BYTES.encode(text))

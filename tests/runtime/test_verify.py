@@ -1,0 +1,122 @@
+"""Hashes and golden answers of a real, tiny bundle: what passes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgelm_runtime.bundle import open_bundle, write_bundle
+from edgelm_runtime.errors import BundleNotFound, BundleRejected
+from edgelm_runtime.loader import load
+from edgelm_runtime.verify import SCORE_TOLERANCE, verify_bundle
+
+TEXTS = ("the parcel is good", "物流很慢，差", "good " * 40)
+WithGolden = Callable[[Any], Path]
+
+
+@pytest.fixture
+def with_golden(tmp_path: Path, tiny_classifier: Path) -> WithGolden:
+    """Write the tiny bundle anew with another golden.json, all hashes right."""
+
+    def write(golden: Any) -> Path:
+        bundle = open_bundle(tiny_classifier)
+        data = golden if isinstance(golden, bytes) else json.dumps(golden).encode()
+        contents = {name: bundle.read(name) for name in bundle.manifest.files} | {"golden.json": data}
+        return write_bundle(tmp_path / "golden", bundle.manifest, contents).path
+
+    return write
+
+
+def golden_of(path: Path) -> list[dict[str, Any]]:
+    model = load(path)
+    results = [(text, model(text)) for text in TEXTS]
+    return [{"text": text, "label": result.label, "scores": dict(result.scores)} for text, result in results]
+
+
+def test_its_own_answers_pass(with_golden: WithGolden, tiny_classifier: Path) -> None:
+    path = with_golden({"classification": golden_of(tiny_classifier)})
+    report = verify_bundle(path)
+    assert (report.bundle, report.files, report.golden) == ("tiny-classifier", 3, len(TEXTS))
+    assert report.score_difference == 0
+    assert report.bytes == sum(entry.stat().st_size for entry in path.iterdir() if entry.name != "edgelm.json")
+    assert json.loads(json.dumps(report.to_dict()))["golden"] == len(TEXTS)
+    assert "3: all the same" in report.table()
+
+
+def test_generated_texts_are_replayed_word_by_word(tmp_path: Path, tiny_generator: Path) -> None:
+    report = verify_bundle(tiny_generator)
+    assert report.golden >= 3
+    assert report.score_difference is None
+    assert "scores" not in report.table()
+    bundle = open_bundle(tiny_generator)
+    golden = json.loads(bundle.read("golden.json"))
+    golden["generation"][-1]["answer"] += "!"
+    contents = {name: bundle.read(name) for name in bundle.manifest.files}
+    contents["golden.json"] = json.dumps(golden).encode()
+    write_bundle(tmp_path / "other", bundle.manifest, contents)
+    with pytest.raises(BundleRejected, match="differs on this machine"):
+        verify_bundle(tmp_path / "other")
+
+
+def test_a_score_may_be_a_little_off(tmp_path: Path, with_golden: WithGolden, tiny_classifier: Path) -> None:
+    golden = golden_of(tiny_classifier)
+    golden[1]["scores"]["negative"] -= 0.9 * SCORE_TOLERANCE
+    path = with_golden({"classification": golden})
+    assert verify_bundle(path).score_difference == pytest.approx(0.9 * SCORE_TOLERANCE)
+    path.rename(tmp_path / "other")
+    golden[1]["scores"]["negative"] -= 0.2 * SCORE_TOLERANCE
+    with pytest.raises(BundleRejected, match="物流很慢") as refused:
+        verify_bundle(with_golden({"classification": golden}))
+    assert refused.value.what == "golden.json"
+    assert refused.value.expected.startswith("negative 0.")
+
+
+def test_another_label_is_refused(with_golden: WithGolden, tiny_classifier: Path) -> None:
+    golden = golden_of(tiny_classifier)
+    golden[0]["label"] = "negative"
+    with pytest.raises(BundleRejected) as refused:
+        verify_bundle(with_golden({"classification": golden}))
+    assert (refused.value.expected, refused.value.found) == ("negative", "positive")
+
+
+@pytest.mark.parametrize(
+    ("golden", "message"),
+    [
+        (b"{", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"\xff", "no JSON"),
+        ([], "something else"),
+        ({"classification": {}}, "something else"),
+        ({}, "no answers"),
+        ({"classification": []}, "no answers"),
+        ({"classification": ["text"]}, "without a usable 'text'"),
+        ({"classification": [{"text": "good", "label": "positive"}]}, "without a usable 'scores'"),
+        ({"classification": [{"text": "good", "label": "positive", "scores": {}}]}, "differs"),
+        ({"classification": [{"text": "good", "label": "positive", "scores": {"neutral": 1}}]}, "differs"),
+        ({"classification": [{"text": "good", "label": "positive", "scores": {"positive": "1"}}]}, "'positive'"),
+        ({"classification": [{"text": "good", "label": "positive", "scores": {"positive": float("nan")}}]}, "differs"),
+        ({"classification": [{"text": " ", "label": "positive", "scores": {"positive": 1}}]}, "refused"),
+        ({"generation": [{"task": "summary", "text": "good", "answer": "x"}]}, "the task 'summary'"),
+        ({"generation": [{"task": "no-task", "text": "good", "answer": "x"}]}, "the task 'no-task'"),
+    ],
+)
+def test_golden_answers_that_cannot_be_used_are_refused(with_golden: WithGolden, golden: Any, message: str) -> None:
+    path = with_golden(golden)
+    with pytest.raises(BundleRejected, match=message):
+        verify_bundle(path)
+
+
+def test_every_file_is_hashed(copied_classifier: Path) -> None:
+    golden = copied_classifier / "golden.json"
+    golden.write_bytes(golden.read_bytes().replace(b"parcel", b"Parcel"))
+    with pytest.raises(BundleRejected, match=r"golden\.json does not match"):
+        verify_bundle(copied_classifier)
+
+
+def test_no_bundle_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFound):
+        verify_bundle(tmp_path)
