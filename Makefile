@@ -9,10 +9,10 @@ RUNTIME := $(VENV)/.installed-runtime
 ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs clean
+.PHONY: help run test check format docs clean perf perf-smoke
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -56,3 +56,9 @@ docs: $(ALL) ## write docs/cli.md from the help texts
 
 clean: ## remove .venv and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+
+perf: $(ALL) ## measure: cold start, throughput, generation, export, network (idle machine, minutes)
+	$(BIN)/python -m perf
+
+perf-smoke: $(ALL) ## the same with tiny models, in seconds: shows that the measurements run
+	$(BIN)/python -m perf --smoke

@@ -2,7 +2,8 @@
 
 usage: python recipes/prepare_data.py RAW_FOLDER OUT_FOLDER
 
-Development texts never enter the pre-training files: they are split off here by the same hash as in `edgelm finetune`.
+The development files hold the rows that `edgelm finetune` sets aside, by the same hash of the text; these rows never
+enter the pre-training files either.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def main(raw: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     sentiment_zh = read_rows([raw / "sentiment_zh.jsonl.gz"])
     write_rows(out / "sentiment_zh.jsonl", sentiment_zh)
-    write_rows(out / "sentiment_en.jsonl", balanced_english(read_rows([raw / "sentiment_en.jsonl.gz"])))
+    sentiment_en = balanced_english(read_rows([raw / "sentiment_en.jsonl.gz"]))
+    write_rows(out / "sentiment_en.jsonl", sentiment_en)
     unlabeled = [row["text"] for row in read_rows([raw / "unlabeled_zh.txt.gz"])]
     write_lines(out / "pretrain_zh.txt", [*unlabeled, *texts(split_rows(sentiment_zh, DEV_FRACTION)[0])])
 
@@ -33,7 +35,10 @@ def main(raw: Path, out: Path) -> None:
     descriptions = thinned([row for row in descriptions if not row.get("has_unk")])
     write_rows(out / "summary.jsonl", summaries)
     write_rows(out / "description.jsonl", descriptions)
-    train = split_rows([*summaries, *descriptions], DEV_FRACTION)[0]
+    train, dev = split_rows([*summaries, *descriptions], DEV_FRACTION)
+    write_rows(out / "dev_writer.jsonl", dev)
+    write_rows(out / "dev_sentiment_zh.jsonl", split_rows(sentiment_zh, DEV_FRACTION)[1])
+    write_rows(out / "dev_sentiment_en.jsonl", split_rows(sentiment_en, DEV_FRACTION)[1])
     pairs = generator_pairs(train, ("summary", "description"))
     write_lines(out / "pretrain_writer.txt", [f"{pair.source} {pair.answer}" for pair in pairs])
 

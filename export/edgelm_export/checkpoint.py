@@ -112,7 +112,7 @@ class Safetensors:
         return array
 
     def _stored(self, name: str) -> str | None:
-        """The name in the file: some savers leave the model's prefix out, old ones call a norm's weights gamma, beta."""
+        """The name in the file: some savers leave the model's prefix out, old ones say gamma and beta for a norm."""
         old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         candidates = [alias for full in (name, old) for alias in (full, full.partition(".")[2])]
         return next((alias for alias in candidates if alias in self._files), None)
@@ -130,11 +130,10 @@ def open_weights(folder: Path) -> Safetensors:
     Raises:
         UnsupportedCheckpoint: none there, pickles only, a shard missing, or a truncated file.
     """
-    if (folder / INDEX).is_file():
-        shards = _read_json(folder / INDEX).get("weight_map", {})
-        names = sorted(set(map(str, shards.values())))
-    elif (folder / "model.safetensors").is_file():
+    if (folder / "model.safetensors").is_file():  # before a stale index, as transformers does
         names = ["model.safetensors"]
+    elif (folder / INDEX).is_file():
+        names = _shards(folder / INDEX)
     else:
         raise _no_weights(folder)
     files: dict[str, Path] = {}
@@ -152,14 +151,23 @@ def open_weights(folder: Path) -> Safetensors:
     return Safetensors(files)
 
 
+def _shards(index: Path) -> list[str]:
+    shards = _read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise UnsupportedCheckpoint(f"{index}: weight_map is {shards!r}, the shard of every tensor is needed")
+    return sorted(set(map(str, shards.values())))
+
+
 def _no_weights(folder: Path) -> UnsupportedCheckpoint:
     pickled = [name for name in PICKLED if (folder / name).is_file()]
     if not pickled:
         return UnsupportedCheckpoint(f"{folder}: no model.safetensors and no {INDEX}; is it a checkpoint's folder?")
+    where = str(folder)
     return UnsupportedCheckpoint(
-        f"{folder / pickled[0]} is a pickle, which can run code when it is loaded, and is refused. If you trust it: "
-        f'python -c "import transformers as t; m = t.AutoModelForSequenceClassification.from_pretrained({str(folder)!r}); '
-        f'm.save_pretrained({str(folder)!r})" (AutoModelForCausalLM for a GPT) writes model.safetensors beside it'
+        f"{folder / pickled[0]} is a pickle, which can run code when it is loaded, and is refused. If you trust it, "
+        f'write model.safetensors beside it: python -c "import transformers as t; '
+        f't.AutoModelForSequenceClassification.from_pretrained({where!r}).save_pretrained({where!r})" '
+        "(AutoModelForCausalLM for a GPT)"
     )
 
 
@@ -171,19 +179,25 @@ def _config(folder: Path) -> dict[str, Any]:
     config = _read_json(folder / "config.json")
     if config.get("quantization_config"):
         raise families.refuse("quantization_config", config["quantization_config"], "none: weights in floating point")
-    # A field that is left out has the model's default, which only transformers knows.
+    if any((config.get("pruned_heads") or {}).values()):
+        raise families.refuse("pruned_heads", config["pruned_heads"], "none")
     model_type = str(config.get("model_type"))
     families.family(model_type)
     from transformers import CONFIG_MAPPING
 
-    return {**CONFIG_MAPPING[model_type]().to_dict(), **config}
+    try:
+        # transformers knows the defaults of fields that are left out, and other names of fields.
+        complete: dict[str, Any] = CONFIG_MAPPING[model_type].from_dict(config).to_dict()
+    except Exception as error:  # it raises whatever its validators raise
+        raise UnsupportedCheckpoint(f"{folder / 'config.json'}: transformers refuses it ({error})") from error
+    return complete
 
 
 def _task(config: Mapping[str, Any], family_task: str, asked: str | None) -> str:
     """Hugging Face's task name of the checkpoint: its head, named by `architectures`, decides."""
     from optimum.exporters.tasks import TasksManager
 
-    architecture = (config.get("architectures") or [""])[0]
+    architecture = str((config.get("architectures") or [""])[0])
     found = family_task
     if architecture:
         import transformers

@@ -90,6 +90,13 @@ class GraphBuilder:
         return data
 
 
+def shape_of(weight: Value) -> tuple[int, ...]:
+    """Shape of a stored weight."""
+    if weight.shape is None:
+        raise ValueError(f"{weight.name} is no stored weight: it has no shape")
+    return weight.shape.numpy()
+
+
 # Hugging Face's activation names. FastGelu is the tanh form, and the faster kernel of the two.
 ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
     "gelu": ("Gelu", {"approximate": "none"}, ""),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -93,8 +92,7 @@ def export(options: ExportOptions) -> ExportReport:
     checkpoint = load_checkpoint(options.checkpoint, options.task if options.task not in _SERVED else None)
     draft = _manifest(checkpoint, options)
     cases = verify.make_cases(checkpoint, draft.prompts, draft.languages, draft.serves)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{options.out.name}.export-", dir=options.out.parent) as scratch:
+    with _scratch_folder(options.out) as scratch:
         used, folder, parity = _accepted(checkpoint, draft, cases, options.precision, Path(scratch))
         metrics = _metrics(checkpoint, draft, options, folder, Path(scratch))
         latency = verify.measure_latency(folder, cases)
@@ -113,18 +111,28 @@ def export(options: ExportOptions) -> ExportReport:
 _SERVED = ("sentiment", "summary", "description")
 
 
+def _scratch_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """A hidden folder beside ``out``, on the same disk."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=f".{out.name}.export-", dir=out.parent)
+    except OSError as error:
+        raise ExportError(f"{out} cannot be written: {error}; choose another --out") from error
+
+
 def _accepted(
     checkpoint: Checkpoint, draft: Manifest, cases: Sequence[verify.Case], precision: str, scratch: Path
 ) -> tuple[str, Path, verify.Parity]:
     """The first scheme of ``precision`` whose bundle answers like the checkpoint, as (its name, folder, parity)."""
-    parity = None
-    for name in SCHEMES[precision]:
+    names = SCHEMES[precision]
+    for name in names:
         folder = _candidate(checkpoint, draft, name, scratch)
         parity = verify.measure_parity(folder, cases)
         if parity.within(verify.TOLERANCES[precision]):
             return name, folder, parity
-    assert parity is not None
-    raise parity.error(precision)
+        if name == names[-1]:
+            raise parity.error(precision)
+    raise ValueError(f"no scheme for precision {precision!r}, accepted are {', '.join(SCHEMES)}")
 
 
 def _candidate(checkpoint: Checkpoint, draft: Manifest, name: str, scratch: Path) -> Path:
@@ -142,12 +150,12 @@ def _metrics(
     if options.eval_file is None:
         return {}
     path = options.eval_file
-    metrics = {"torch": taskmetrics.evaluate_checkpoint(checkpoint, folder, draft.serves, path)}
+    torch = taskmetrics.evaluate_checkpoint(checkpoint, folder, draft.serves, path)
+    folders = {options.precision: folder}
     if options.precision != "fp32":
-        reference = _candidate(checkpoint, draft, "fp32", scratch)
-        metrics["fp32"] = taskmetrics.evaluate_bundle(reference, draft.serves, path)
-    metrics[options.precision] = taskmetrics.evaluate_bundle(folder, draft.serves, path)
-    return metrics
+        folders = {"fp32": _candidate(checkpoint, draft, "fp32", scratch), **folders}
+    found = {name: taskmetrics.evaluate_bundle(place, draft.serves, path) for name, place in folders.items()}
+    return {"torch": torch.metrics, **{name: evaluation.against(torch) for name, evaluation in found.items()}}
 
 
 def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
@@ -181,17 +189,24 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
 def _prompts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, str]:
     """Templates of the served tasks; a classifier has none."""
     if checkpoint.task != "text-generation":
+        if options.prompts or options.task in _SERVED[1:]:
+            asked = ", ".join([*options.prompts, *([options.task] if options.task in _SERVED[1:] else [])])
+            raise InputError(f"{asked}: the checkpoint is a classifier, which serves sentiment and has no prompts")
         return {}
     prompts = {**checkpoint.prompts, **options.prompts}
     if options.task in _SERVED:
         prompts = {task: template for task, template in prompts.items() if task == options.task}
-    unknown = [task for task in prompts if task not in _SERVED[1:]]
-    if unknown or not prompts:
+    wrong = {task: prompt for task, prompt in prompts.items() if task not in _SERVED[1:] or not _is_template(prompt)}
+    if wrong or not prompts:
         raise InputError(
-            f"a generator needs a prompt for summary or description, found {unknown or 'none'}: "
+            f"a generator needs a prompt for summary or description, with one {{text}}, found {wrong or 'none'}: "
             'give it as --prompt "summary={text}\\nTL;DR:", or as prompts.json in the checkpoint'
         )
     return prompts
+
+
+def _is_template(prompt: object) -> bool:
+    return isinstance(prompt, str) and prompt.count("{text}") == 1
 
 
 def _languages(checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -207,12 +222,12 @@ def _languages(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def read_prompt(argument: str) -> tuple[str, str]:
-    """Split ``TASK=TEMPLATE``.
+    r"""Split ``TASK=TEMPLATE``; ``\n`` in the template is a line end, which is hard to type in a shell.
 
     Raises:
         InputError: no task, or no ``{text}`` in the template.
     """
     task, found, template = argument.partition("=")
-    if not found or template.count("{text}") != 1:
+    if not found or not _is_template(template):
         raise InputError(f"--prompt {argument!r}: accepted is TASK=TEMPLATE with one {{text}} in the template")
-    return task.strip(), json.loads(f'"{template}"') if "\\n" in template else template
+    return task.strip(), template.replace("\\n", "\n")

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_runtime.generate.options import GenerationOptions
+from edgelm_runtime.generate.sampling import edit_logits
 
 
 class Reference:
@@ -37,18 +39,25 @@ class Reference:
                 found.append((logits[0, -1] if self._last_only else logits[0]).numpy().copy())
         return found
 
-    def greedy(self, prompt: Sequence[int], **options: Any) -> list[int]:
-        """The token ids of a greedy answer, the end token included."""
-        return greedy_ids(self.model, prompt, **options)
+    def greedy(self, prompt: Sequence[int], options: GenerationOptions, end: int | None) -> list[int]:
+        """The token ids of a greedy answer, without the end token."""
+        return greedy_ids(self.model, prompt, options, end)
 
 
-def greedy_ids(model: Any, prompt: Sequence[int], **options: Any) -> list[int]:
-    """Greedy answer of a transformers model to a prompt; ``options`` are those of ``generate``."""
-    input_ids = torch.tensor([list(prompt)], device=model.device)
+def greedy_ids(model: Any, prompt: Sequence[int], options: GenerationOptions, end: int | None) -> list[int]:
+    """Greedy answer of a transformers causal model, without the token ``end``.
+
+    A loop of our own and not ``generate``, whose repetition rules look at the prompt as well: a summary may quote.
+    """
+    answer: list[int] = []
+    step, cache = torch.tensor([list(prompt)], device=model.device), None
     with torch.inference_mode():
-        ids = model.generate(
-            input_ids, attention_mask=torch.ones_like(input_ids), do_sample=False,
-            pad_token_id=model.config.eos_token_id, **options,
-        )  # fmt: skip
-    answer: list[int] = ids[0, len(prompt) :].tolist()
+        for _ in range(options.max_new_tokens):
+            out = model(input_ids=step, past_key_values=cache, use_cache=True)
+            row = edit_logits(out.logits[0, -1].float().cpu().numpy(), np.array(answer, np.int64), options)
+            token = int(row.argmax())
+            if token == end:
+                break
+            answer.append(token)
+            step, cache = torch.tensor([[token]], device=model.device), out.past_key_values
     return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,7 +25,20 @@ MAX_GENERATED = 200
 REPEATED = 6
 
 
-def evaluate_bundle(folder: Path, serves: Sequence[str], path: Path) -> Metrics:
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics in percent, and the answers (labels or texts) that they are of, one for each row."""
+
+    metrics: Metrics
+    answers: Sequence[object]
+
+    def against(self, reference: Evaluation) -> Metrics:
+        """The metrics with the share of answers that are exactly the reference's."""
+        same = [mine == other for mine, other in zip(self.answers, reference.answers, strict=True)]
+        return {**self.metrics, "same answer as torch": 100.0 * fmean(map(float, same))}
+
+
+def evaluate_bundle(folder: Path, serves: Sequence[str], path: Path) -> Evaluation:
     """Metrics of a bundle, in percent, answered through edgelm_runtime.
 
     Raises:
@@ -42,10 +56,10 @@ def evaluate_bundle(folder: Path, serves: Sequence[str], path: Path) -> Metrics:
             result = model(pair.source, temperature=0.0)
             ids = model.tokenizer.encode(result.text, special=False)
             answers.append((result.text, result.finish_reason == "stop", ids))
-    return generation_metrics(pairs, answers)
+    return Evaluation(generation_metrics(pairs, answers), [text for text, _, _ in answers])
 
 
-def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[str], path: Path) -> Metrics:
+def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[str], path: Path) -> Evaluation:
     """The same metrics of the checkpoint in torch, on the rows that the bundle in ``folder`` reads.
 
     Raises:
@@ -65,14 +79,10 @@ def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[s
         for pair in (pair for pair in pairs if pair.task == task):
             prompt = model.tokenize(pair.source)
             room = checkpoint.tokenizer.max_tokens - len(prompt)
-            ids = reference.greedy(
-                prompt, max_new_tokens=min(options.max_new_tokens, room),
-                no_repeat_ngram_size=options.no_repeat_ngram_size, repetition_penalty=options.repetition_penalty,
-            )  # fmt: skip
-            ended = checkpoint.tokenizer.eos_id in ids
-            text = model.tokenizer.decode(ids)
-            answers.append((text, ended, model.tokenizer.encode(text, special=False)))
-    return generation_metrics(pairs, answers)
+            limit = min(options.max_new_tokens, room)
+            ids = reference.greedy(prompt, replace(options, max_new_tokens=limit), checkpoint.tokenizer.eos_id)
+            answers.append((model.tokenizer.decode(ids), len(ids) < limit, ids))
+    return Evaluation(generation_metrics(pairs, answers), [text for text, _, _ in answers])
 
 
 def evaluation_pairs(rows: Sequence[Row], serves: Sequence[str]) -> list[Pair]:
@@ -91,7 +101,7 @@ def evaluation_pairs(rows: Sequence[Row], serves: Sequence[str]) -> list[Pair]:
 
 def _classification(
     model: Any, rows: Sequence[Row], logits: Callable[[list[list[int]]], NDArray[np.float32]]
-) -> Metrics:
+) -> Evaluation:
     usable = [row for row in rows if str(row.get("text") or "").strip() and row.get("label") not in (None, "")]
     if not usable:
         raise InputError("the evaluation file has no row with the fields text and label")
@@ -109,7 +119,7 @@ def _classification(
     for source in sorted({str(row["source"]) for row in usable if row.get("source")}):
         hits = [e == p for row, e, p in zip(usable, expected, predicted, strict=True) if row.get("source") == source]
         metrics[f"accuracy {source}"] = 100.0 * fmean(map(float, hits))
-    return metrics
+    return Evaluation(metrics, predicted)
 
 
 def generation_metrics(pairs: Sequence[Pair], answers: Sequence[tuple[str, bool, list[int]]]) -> Metrics:
@@ -157,4 +167,4 @@ def _language(text: str) -> str:
 def metric_columns(metrics: Mapping[str, Mapping[str, float]]) -> list[list[object]]:
     """Rows (name, one value a precision) for a table."""
     names = list(dict.fromkeys(name for values in metrics.values() for name in values))
-    return [[name, *(values.get(name, float("nan")) for values in metrics.values())] for name in names]
+    return [[name, *(values.get(name, "") for values in metrics.values())] for name in names]

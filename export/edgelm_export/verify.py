@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.texts import verification_inputs
-from edgelm_runtime.errors import ParityError
+from edgelm_runtime.errors import ParityError, UnsupportedCheckpoint
 from edgelm_runtime.loader import load
 from edgelm_runtime.tokenizer import TextTokenizer
 
@@ -86,6 +86,12 @@ def make_cases(
     chosen = [(task, text) for task in serves for text in verification_inputs(task, languages)]
     rows = [_ids(tokenizer, prompts.get(task), text) for task, text in chosen]
     logits = Reference(checkpoint).logits(rows)
+    for (_, text), expected in zip(chosen, logits, strict=True):
+        if not np.isfinite(expected).all():
+            raise UnsupportedCheckpoint(
+                f"{checkpoint.folder}: in torch itself its answer to {text[:80]!r} is NaN or infinite; "
+                "its weights are broken, train it again with a lower learning rate"
+            )
     return [Case(task, text, ids, expected) for (task, text), ids, expected in zip(chosen, rows, logits, strict=True)]
 
 

@@ -132,9 +132,9 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _answer(model: Any, text: str) -> Any:
+def _answer(model: Any, text: str, **options: Any) -> Any:
     try:
-        return model(text)
+        return model(text, **options)
     except InputError as error:
         raise _malformed(f"an input that is refused ({error})", "text that the task reads") from error
 
@@ -157,7 +157,8 @@ def _replay_classification(models: _Models, entry: Mapping[str, Any]) -> float:
 
 def _replay_generation(models: _Models, entry: Mapping[str, Any]) -> None:
     text, answer = _field(entry, "text", str), _field(entry, "answer", str)
-    found = _answer(models(_field(entry, "task", str)), text).text
+    limit = {"max_new_tokens": _field(entry, "max_new_tokens", int)} if "max_new_tokens" in entry else {}
+    found = _answer(models(_field(entry, "task", str)), text, temperature=0.0, **limit).text
     if found != answer:
         raise _differs(text, answer, found)
 

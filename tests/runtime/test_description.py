@@ -53,6 +53,17 @@ def test_variants_are_sampled_with_following_seeds(model: Description) -> None:
     assert result.notes == ()
 
 
+def test_one_variant_that_the_limit_cut_is_said(model: Description) -> None:
+    orders = set()
+    for seed in range(20):
+        options: dict[str, Any] = {"temperature": 1.0, "stop": ("!", "a", "t")}
+        single = [model(ATTRIBUTES, seed=seed + index, **options).finish_reason for index in range(2)]
+        orders.add(tuple(single))
+        expected = "length" if "length" in single else "stop"
+        assert model(ATTRIBUTES, variants=2, seed=seed, **options).finish_reason == expected
+    assert {("length", "stop"), ("stop", "length")} <= orders
+
+
 def test_variants_take_the_options_of_the_call(model: Description) -> None:
     hot = model(ATTRIBUTES, variants=2, seed=1, temperature=2.0)
     assert hot.variants[1] == model(ATTRIBUTES, temperature=2.0, seed=2).text
@@ -85,18 +96,17 @@ def test_malformed_attributes_are_refused_at_once(model: Description, attributes
 
 def test_attributes_over_the_context_are_refused_with_count_and_limit(model: Description) -> None:
     for ask in (model, model.stream):
-        with pytest.raises(InputError, match="the prompt has .* tokens, accepted: at most 95"):
+        with pytest.raises(InputError, match=r"the prompt has .* tokens, accepted: at most 95"):
             ask({"标题": "很" * 200})
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("character", ["a", "很", ";", "\n"])
+@pytest.mark.parametrize("character", ["a", "很", ";"])
 def test_a_megabyte_of_one_character_takes_bounded_time(model: Description, character: str) -> None:
-    for attributes in (character * 1_000_000, "a: b" + character * 1_000_000):
-        try:
+    for attributes in (character * 1_000_000, f"a: b{character * 1_000_000}c"):
+        with pytest.raises(InputError) as caught:
             model(attributes)
-        except InputError as error:
-            assert len(str(error)) < 600
+        assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("value", ["😀", "\u202eabc", "a\x00b", "<|answer|>"])

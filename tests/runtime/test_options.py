@@ -62,7 +62,7 @@ def test_a_value_out_of_range_is_named_with_what_is_accepted(name: str, value: A
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    with pytest.raises(InputError, match="temperature.*top_k.*seed"):
+    with pytest.raises(InputError, match=r"temperature.*top_k.*seed"):
         GenerationOptions(temperature=-1, top_k=-2, seed=-3)
 
 

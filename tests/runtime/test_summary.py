@@ -130,6 +130,10 @@ def test_a_long_text_is_summarised_in_windows_and_says_so(model: Summary) -> Non
     assert model(LONG).text == result.text
 
 
+def test_the_finish_reason_is_that_of_the_last_pass(model: Summary) -> None:
+    assert {model(LONG, stop=(character,)).finish_reason for character in "!#s\r\x00Ct"} == {"stop", "length"}
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("character", ["a", "很", " .", "\n.", "😀", "。", "\x00"])
 def test_a_megabyte_of_one_character_takes_bounded_time(model: Summary, character: str) -> None:

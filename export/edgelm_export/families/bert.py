@@ -27,8 +27,9 @@ def check(config: Mapping[str, Any]) -> None:
     problem = config.get("problem_type")
     if problem not in (None, "single_label_classification"):
         raise refuse("problem_type", problem, "single_label_classification")
-    if config["hidden_size"] % config["num_attention_heads"]:
-        raise refuse("num_attention_heads", config["num_attention_heads"], "a divisor of hidden_size")
+    heads = config["num_attention_heads"]
+    if heads < 1 or config["hidden_size"] % heads:
+        raise refuse("num_attention_heads", heads, "a divisor of hidden_size")
 
 
 def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme) -> bytes:

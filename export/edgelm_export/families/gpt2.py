@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgelm_export.families import Weights, refuse
 from edgelm_export.graph import ACTIVATIONS, MICROSOFT, GraphBuilder, Value
@@ -23,8 +25,10 @@ def check(config: Mapping[str, Any]) -> None:
         raise refuse("activation_function", activation, ", ".join(ACTIVATIONS))
     if config.get("add_cross_attention"):
         raise refuse("add_cross_attention", True, "false")
-    if config["n_embd"] % config["n_head"]:
-        raise refuse("n_head", config["n_head"], "a divisor of n_embd")
+    heads = config["n_head"]
+    # GroupQueryAttention's kernel reads eight numbers of a head at once.
+    if heads < 1 or config["n_embd"] % heads or config["n_embd"] // heads % 8:
+        raise refuse("n_head", heads, f"a divisor of n_embd = {config['n_embd']} with a multiple of 8 numbers a head")
 
 
 def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme) -> bytes:
@@ -50,12 +54,19 @@ def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme) -> bytes:
     for layer in range(int(config["n_layer"])):
         x = _layer(graph, x, layer, weights, config, scheme, cache)
     x = _norm(graph, graph.row(x, -1), "transformer.ln_f", weights, config)
-    if config.get("tie_word_embeddings", True):
+    if _is_tied(weights, config, table):
         logits = scheme.tied_head(graph, x, table, "wte")
     else:
         logits = scheme.tied_head(graph, x, weights("lm_head.weight"), "lm_head")
     graph.output(logits, "logits", ir.DataType.FLOAT, ["batch", table.shape[0]])
     return graph.serialize()
+
+
+def _is_tied(weights: Weights, config: Mapping[str, Any], table: NDArray[Any]) -> bool:
+    """As transformers decides: a head of its own that differs from the table is not tied, whatever the field says."""
+    if not config.get("tie_word_embeddings", True):
+        return False
+    return "lm_head.weight" not in weights or np.array_equal(weights("lm_head.weight"), table)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ GENERATOR_FIELDS: Mapping[str, tuple[str, str]] = {
     "summary": ("text", "summary"),
     "description": ("attributes", "description"),
 }
+# The fields of a row of the other tasks.
+PLAIN_FIELDS: Mapping[str, tuple[str, ...]] = {"sentiment": ("text", "label"), "mlm": ("text",), "clm": ("text",)}
 
 
 def read_rows(paths: Sequence[Path]) -> list[Row]:
@@ -45,12 +48,15 @@ def _read_file(path: Path) -> Iterator[Row]:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}); check the path and the file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
     if kind == ".csv":
-        yield from csv.DictReader(io.StringIO(text, newline=""))
+        try:
+            yield from csv.DictReader(io.StringIO(text, newline=""))
+        except csv.Error as error:
+            raise InputError(f"{path}: not readable as .csv ({error}); save it again, or as .jsonl") from error
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -65,6 +71,19 @@ def _json_row(path: Path, number: int, line: str) -> Row:
     if not isinstance(row, dict):
         raise InputError(f"{path}, line {number}: {type(row).__name__}; one JSON object a line is accepted")
     return row
+
+
+def check_fields(rows: list[Row], fields: Sequence[str]) -> list[Row]:
+    """The rows as they are.
+
+    Raises:
+        InputError: a row in which one of the fields is missing or blank.
+    """
+    for number, row in enumerate(rows, start=1):
+        if not all(str("" if row.get(name) is None else row[name]).strip() for name in fields):
+            found = ", ".join(sorted(str(name) for name, value in row.items() if value not in (None, "")))
+            raise InputError(f"row {number}: {' and '.join(fields)} are needed, found {found or 'none'}")
+    return rows
 
 
 def split_rows(rows: Sequence[Row], fraction: float) -> tuple[list[Row], list[Row]]:
@@ -141,11 +160,8 @@ def label_names(rows: Sequence[Row]) -> list[str]:
     """Class names in the order of their ids: 0/1 are negative/positive, other labels are sorted by name.
 
     Raises:
-        InputError: rows without text or label, or fewer than two classes.
+        InputError: fewer than two classes.
     """
-    for number, row in enumerate(rows, start=1):
-        if not str(row.get("text") or "").strip() or row.get("label") in (None, ""):
-            raise InputError(f"row {number}: the fields text and label are needed, found {sorted(row)}")
     names = sorted({str(row["label"]) for row in rows})
     if len(names) < 2:
         raise InputError(f"one class only ({names}); at least two are needed to learn from")

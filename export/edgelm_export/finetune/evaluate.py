@@ -10,15 +10,19 @@ from typing import Any
 from edgelm_export.finetune.data import Pair, Row
 from edgelm_export.metrics import classification_metrics, first_sentence, rouge_l
 from edgelm_export.reference import greedy_ids
+from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.tokenizer import TextTokenizer
 
 # Generating is slow in torch: this many answers a task give ROUGE-L to about a point.
 GENERATED = 100
 ANSWER_TOKENS = 96
+NO_REPEAT = 6
 
 
 def classifier_metrics(trainer: Any, rows: Sequence[Row]) -> dict[str, float]:
     """Accuracy, precision, recall and F1 in percent, and the accuracy of each ``source`` that the rows name."""
+    # The Trainer's sampler by length would give the predictions in another order than that of the rows.
+    trainer.args.train_sampling_strategy = "sequential"
     prediction = trainer.predict(trainer.eval_dataset)
     expected, predicted = prediction.label_ids, prediction.predictions.argmax(-1)
     metrics = classification_metrics(expected, predicted)
@@ -57,4 +61,5 @@ def _greedy(model: Any, tokenizer: TextTokenizer, template: str, source: str) ->
     while len(prompt) > limit and source:
         source = source[: int(len(source) * 0.9 * limit / len(prompt))]
         prompt = tokenizer.encode_template(template, text=source)
-    return tokenizer.decode(greedy_ids(model, prompt, max_new_tokens=ANSWER_TOKENS, no_repeat_ngram_size=6))
+    options = GenerationOptions(max_new_tokens=ANSWER_TOKENS, no_repeat_ngram_size=NO_REPEAT)
+    return tokenizer.decode(greedy_ids(model.eval(), prompt, options, tokenizer.spec.eos_id))

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from edgelm_export.finetune import data, evaluate
 from edgelm_export.finetune.base import PROMPTS_FILE, Base, load_base
@@ -120,14 +119,16 @@ def _check_target(options: FinetuneOptions, state: Path) -> None:
 
 
 def _rows(options: FinetuneOptions) -> tuple[list[data.Row], list[data.Row]]:
-    rows = data.read_rows(options.data)
+    fields = data.PLAIN_FIELDS.get(options.task, ())
+    rows = data.check_fields(data.read_rows(options.data), fields)
     if options.dev is not None:
-        return rows, data.read_rows([options.dev])
-    train, dev = data.split_rows(rows, options.dev_fraction)
+        train, dev = rows, data.check_fields(data.read_rows([options.dev]), fields)
+    else:
+        train, dev = data.split_rows(rows, options.dev_fraction)
     if not train or not dev:
         raise InputError(
-            f"{len(rows)} rows are too few to set {options.dev_fraction:.0%} aside for development; "
-            "give more rows, or a development file with --dev"
+            f"{len(train)} rows to train on and {len(dev)} for development are too few; "
+            "give more rows, a larger --dev-fraction, or a development file with --dev"
         )
     return train, dev
 
@@ -237,8 +238,14 @@ def _train(options: FinetuneOptions, prepared: Prepared, state: Path) -> Trainer
         trainer = Trainer(**settings, compute_metrics=_accuracy)
     else:
         trainer = LanguageModelTrainer(**settings, causal=prepared.causal)
-    quiet(trainer).train(resume_from_checkpoint=get_last_checkpoint(str(state)) if options.resume else None)
+    quiet(trainer).train(resume_from_checkpoint=_last_checkpoint(state) if options.resume else None)
     return trainer
+
+
+def _last_checkpoint(state: Path) -> str | None:
+    """The newest whole checkpoint: a kill may have cut off a newer one, whose trainer_state.json is written last."""
+    whole = [path.parent for path in state.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda folder: int(folder.name.partition("-")[2]))) if whole else None
 
 
 def _accuracy(prediction: Any) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
@@ -18,8 +17,8 @@ class Float32:
 
     def linear(self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
         """MatMul and Add."""
-        product = graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight.astype(np.float32, copy=False))])
-        return graph.add(product, graph.weight(f"{name}.bias", bias.astype(np.float32, copy=False)))
+        product = graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight)])
+        return graph.add(product, graph.weight(f"{name}.bias", bias))
 
     def self_attention(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
@@ -30,8 +29,8 @@ class Float32:
 
     def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
         """Gather."""
-        return graph.one("Gather", [graph.weight(name, table.astype(np.float32, copy=False)), ids], {"axis": 0})
+        return graph.one("Gather", [graph.weight(name, table), ids], {"axis": 0})
 
     def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
         """Gemm on the transposed table, which stays stored once."""
-        return graph.one("Gemm", [x, graph.weight(name, table.astype(np.float32, copy=False))], {"transB": 1})
+        return graph.one("Gemm", [x, graph.weight(name, table)], {"transB": 1})

@@ -24,10 +24,10 @@ class Int8Blocks:
 
     def linear(self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
         """MatMulNBits with 8 bits and accuracy level 4; an input width that no block divides stays in float32."""
-        stored_bias = graph.weight(f"{name}.bias", bias.astype(np.float32, copy=False))
+        stored_bias = graph.weight(f"{name}.bias", bias)
         block = block_size(weight.shape[0])
         if block is None:
-            product = graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight.astype(np.float32, copy=False))])
+            product = graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight)])
             return graph.add(product, stored_bias)
         rounded, scale = by_block(np.ascontiguousarray(weight.T), block)
         values = graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.scale", scale[:, :, 0])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.graph import MICROSOFT, GraphBuilder, Value, shape_of
 from edgelm_export.quantize.rounding import block_size, by_block, per_channel
 
 
@@ -26,7 +26,7 @@ class Int8Dynamic:
         rounded, scale = per_channel(weight)
         inputs = [
             x, graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.scale", scale), None,
-            graph.weight(f"{name}.bias", bias.astype(np.float32, copy=False)),
+            graph.weight(f"{name}.bias", bias),
         ]  # fmt: skip
         return graph.one("DynamicQuantizeMatMul", inputs, domain=MICROSOFT)
 
@@ -37,7 +37,7 @@ class Int8Dynamic:
         rounded, scale = per_channel(weight)
         x8, x_scale, x_zero = graph.op("DynamicQuantizeLinear", [x], outputs=3)
         inputs = [
-            x8, graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.bias", bias.astype(np.float32, copy=False)),
+            x8, graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.bias", bias),
             x_scale, graph.weight(f"{name}.scale", scale), None, x_zero,
             graph.weight(f"{name}.zero_point", np.zeros(scale.shape, np.int8)),
         ]  # fmt: skip
@@ -56,7 +56,7 @@ def embedding_by_block(graph: GraphBuilder, ids: Value, table: NDArray[Any], nam
     """Rows of a table in 8-bit blocks: the table is [rows, blocks, block], so that a head can share its bytes."""
     block = block_size(table.shape[1])
     if block is None:
-        return graph.one("Gather", [graph.weight(name, table.astype(np.float32, copy=False)), ids], {"axis": 0})
+        return graph.one("Gather", [graph.weight(name, table), ids], {"axis": 0})
     rounded, scale = by_block(table, block)
     inputs = [graph.weight(name, rounded), ids, graph.weight(f"{name}.scale", scale)]
     attributes = {"bits": 8, "block_size": block, "gather_axis": 0, "quantize_axis": 2}
@@ -69,15 +69,14 @@ def head_by_block(graph: GraphBuilder, x: Value, table: NDArray[Any], name: str)
     """``x @ table.T`` from 8-bit blocks, rounding ``x`` by row and block (accuracy level 4)."""
     block = block_size(table.shape[1])
     if block is None:
-        return graph.one("Gemm", [x, graph.weight(name, table.astype(np.float32, copy=False))], {"transB": 1})
+        return graph.one("Gemm", [x, graph.weight(name, table)], {"transB": 1})
     rounded, scale = by_block(table, block)
     return blocks_product(graph, x, graph.weight(name, rounded), graph.weight(f"{name}.head_scale", scale[:, :, 0]))
 
 
 def blocks_product(graph: GraphBuilder, x: Value, weight: Value, scale: Value, bias: Value | None = None) -> Value:
     """MatMulNBits of ``x`` [..., k] with 8-bit ``weight`` [n, blocks, block] and ``scale`` [n, blocks]."""
-    assert weight.shape is not None  # every stored weight has one
-    rows, blocks, block = weight.shape.numpy()
+    rows, blocks, block = shape_of(weight)
     attributes = {"K": blocks * block, "N": rows, "bits": 8, "block_size": block, "accuracy_level": 4}
     inputs = [x, weight, scale] if bias is None else [x, weight, scale, None, None, bias]
     return graph.one("MatMulNBits", inputs, attributes, MICROSOFT)

