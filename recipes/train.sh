@@ -19,9 +19,9 @@ train() {
 train sentiment --base "$minilm" --data data/sentiment_en.jsonl \
   --epochs 1.4 --max-tokens 160 --evaluations 4 sentiment-en
 train mlm --base small --data data/pretrain_zh.txt \
-  --epochs 0.7 --max-tokens 128 --learning-rate 7e-4 --evaluations 2 pretrained-zh
+  --epochs 0.35 --max-tokens 128 --learning-rate 7e-4 --evaluations 1 pretrained-zh
 train sentiment --base pretrained-zh --data data/sentiment_zh.jsonl \
-  --epochs 2.5 --max-tokens 128 --learning-rate 2e-4 --evaluations 6 sentiment-zh
+  --epochs 2 --max-tokens 128 --learning-rate 2e-4 --evaluations 4 sentiment-zh
 train clm --base small --data data/pretrain_writer.txt \
   --epochs 0.5 --max-tokens 256 --batch-size 12 --learning-rate 1.5e-3 --evaluations 2 pretrained-writer
 train summary,description --base pretrained-writer --data data/summary.jsonl --data data/description.jsonl \

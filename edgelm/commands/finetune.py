@@ -29,6 +29,13 @@ Examples:
     help="Training rows: .jsonl, .csv or .txt, each also .gz (repeatable).",
 )
 @click.option("--dev", type=click.Path(path_type=Path), help="Development rows.  [default: some of the training rows]")
+@click.option(
+    "--dev-fraction",
+    type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="How many of the training rows to set aside when there is no --dev.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option("--epochs", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
@@ -37,6 +44,12 @@ Examples:
 )
 @click.option("--max-tokens", type=click.IntRange(min=8), help="Cut rows there.  [default: the base's limit]")
 @click.option("--vocab-size", type=click.IntRange(min=300), help="Of a fresh tokenizer (tiny, small).")
+@click.option(
+    "--evaluations", type=click.IntRange(min=1), default=6, show_default=True, help="How often to look, and to save."
+)
+@click.option(
+    "--patience", type=click.IntRange(min=1), default=3, show_default=True, help="Stop after so many without a gain."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")

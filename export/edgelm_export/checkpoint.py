@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -46,8 +45,8 @@ class Checkpoint:
 
     @property
     def float32_bytes(self) -> int:
-        """Size of the weights in float32."""
-        return 4 * self.weights.elements
+        """Size in float32 of the weights that were read: old checkpoints hold masks and counters beside them."""
+        return 4 * self.weights.elements_read
 
 
 def load_checkpoint(folder: Path, task: str | None = None) -> Checkpoint:
@@ -78,12 +77,12 @@ class Safetensors:
     def __init__(self, files: Mapping[str, Path]) -> None:
         self._files = dict(files)
         self._open: dict[Path, Any] = {}
+        self._read: dict[str, int] = {}
 
     @property
-    def elements(self) -> int:
-        """Number of parameters."""
-        handles = ((self._handle(path), name) for name, path in self._files.items())
-        return sum(int(np.prod(handle.get_slice(name).get_shape())) for handle, name in handles)
+    def elements_read(self) -> int:
+        """Number of parameters in the tensors that were read so far, each counted once."""
+        return sum(self._read.values())
 
     def __contains__(self, name: str) -> bool:
         return self._stored(name) is not None
@@ -108,6 +107,7 @@ class Safetensors:
             raise UnsupportedCheckpoint(
                 f"tensor {stored!r} is {tensor.dtype}; only floating-point weights are accepted"
             )
+        self._read[stored] = tensor.numel()
         array: NDArray[Any] = tensor.float().numpy()
         return array
 

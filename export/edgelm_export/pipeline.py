@@ -11,6 +11,7 @@ from typing import Any
 
 from edgelm_export import families, taskmetrics, verify
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
+from edgelm_export.finetune.data import Row
 from edgelm_export.metrics import format_table
 from edgelm_export.quantize import scheme
 from edgelm_runtime.bundle import write_bundle
@@ -91,10 +92,11 @@ def export(options: ExportOptions) -> ExportReport:
         raise ExportError(f"{options.out} exists; name another --out, or add --force to replace it")
     checkpoint = load_checkpoint(options.checkpoint, options.task if options.task not in _SERVED else None)
     draft = _manifest(checkpoint, options)
+    rows = taskmetrics.evaluation_rows(options.eval_file, draft.serves) if options.eval_file else []
     cases = verify.make_cases(checkpoint, draft.prompts, draft.languages, draft.serves)
     with _scratch_folder(options.out) as scratch:
         used, folder, parity = _accepted(checkpoint, draft, cases, options.precision, Path(scratch))
-        metrics = _metrics(checkpoint, draft, options, folder, Path(scratch))
+        metrics = _metrics(checkpoint, draft, rows, folder, Path(scratch))
         latency = verify.measure_latency(folder, cases)
         quality = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
         if options.eval_file:
@@ -145,16 +147,16 @@ def _candidate(checkpoint: Checkpoint, draft: Manifest, name: str, scratch: Path
 
 
 def _metrics(
-    checkpoint: Checkpoint, draft: Manifest, options: ExportOptions, folder: Path, scratch: Path
+    checkpoint: Checkpoint, draft: Manifest, rows: Sequence[Row], folder: Path, scratch: Path
 ) -> dict[str, dict[str, float]]:
-    if options.eval_file is None:
+    """The task metric in torch, in float32 and in the precision of the bundle; nothing without rows."""
+    if not rows:
         return {}
-    path = options.eval_file
-    torch = taskmetrics.evaluate_checkpoint(checkpoint, folder, draft.serves, path)
-    folders = {options.precision: folder}
-    if options.precision != "fp32":
+    torch = taskmetrics.evaluate_checkpoint(checkpoint, folder, draft.serves, rows)
+    folders = {draft.variants[0].precision: folder}
+    if "fp32" not in folders:
         folders = {"fp32": _candidate(checkpoint, draft, "fp32", scratch), **folders}
-    found = {name: taskmetrics.evaluate_bundle(place, draft.serves, path) for name, place in folders.items()}
+    found = {name: taskmetrics.evaluate_bundle(place, draft.serves, rows) for name, place in folders.items()}
     return {"torch": torch.metrics, **{name: evaluation.against(torch) for name, evaluation in found.items()}}
 
 

@@ -38,13 +38,8 @@ class Evaluation:
         return {**self.metrics, "same answer as torch": 100.0 * fmean(map(float, same))}
 
 
-def evaluate_bundle(folder: Path, serves: Sequence[str], path: Path) -> Evaluation:
-    """Metrics of a bundle, in percent, answered through edgelm_runtime.
-
-    Raises:
-        InputError: the file has no rows with the fields of the served tasks.
-    """
-    rows = read_rows([path])
+def evaluate_bundle(folder: Path, serves: Sequence[str], rows: Sequence[Row]) -> Evaluation:
+    """Metrics of a bundle, in percent, answered through edgelm_runtime, on rows of ``evaluation_rows``."""
     if list(serves) == ["sentiment"]:
         model = load(folder)
         return _classification(model, rows, lambda windows: model.logits(windows))
@@ -59,15 +54,10 @@ def evaluate_bundle(folder: Path, serves: Sequence[str], path: Path) -> Evaluati
     return Evaluation(generation_metrics(pairs, answers), [text for text, _, _ in answers])
 
 
-def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[str], path: Path) -> Evaluation:
-    """The same metrics of the checkpoint in torch, on the rows that the bundle in ``folder`` reads.
-
-    Raises:
-        InputError: the file has no rows with the fields of the served tasks.
-    """
+def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[str], rows: Sequence[Row]) -> Evaluation:
+    """The same metrics of the checkpoint in torch, on the token ids that the bundle in ``folder`` reads."""
     from edgelm_export.reference import Reference
 
-    rows = read_rows([path])
     reference = Reference(checkpoint)
     if list(serves) == ["sentiment"]:
         return _classification(load(folder), rows, lambda windows: np.stack(reference.logits(windows)))
@@ -85,12 +75,29 @@ def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[s
     return Evaluation(generation_metrics(pairs, answers), [text for text, _, _ in answers])
 
 
+def evaluation_rows(path: Path, serves: Sequence[str]) -> list[Row]:
+    """The rows of an evaluation file that can be used.
+
+    Raises:
+        InputError: the file cannot be read, or has no row with the fields of the served tasks.
+    """
+    fields = [("text", "label")] if list(serves) == ["sentiment"] else [GENERATOR_FIELDS[task] for task in serves]
+    rows = [row for row in read_rows([path]) if any(all(_filled(row, name) for name in names) for names in fields)]
+    if not rows:
+        wanted = ", or ".join(" and ".join(names) for names in fields)
+        raise InputError(f"{path}: no row has the fields {wanted}; they are needed to evaluate with")
+    return rows
+
+
+def _filled(row: Row, name: str) -> bool:
+    return row.get(name) is not None and bool(str(row[name]).strip())
+
+
 def evaluation_pairs(rows: Sequence[Row], serves: Sequence[str]) -> list[Pair]:
     """The rows of the served tasks, thinned out to ``MAX_GENERATED`` a task."""
-    present = [task for task in serves if any(row.get(GENERATOR_FIELDS[task][0]) for row in rows)]
-    if not present:
-        fields = ", ".join(" and ".join(GENERATOR_FIELDS[task]) for task in serves)
-        raise InputError(f"the evaluation file has no row with the fields {fields}")
+    present = [
+        task for task in serves if any(all(_filled(row, name) for name in GENERATOR_FIELDS[task]) for row in rows)
+    ]
     pairs = generator_pairs(rows, present)
     chosen: list[Pair] = []
     for task in present:
@@ -102,10 +109,7 @@ def evaluation_pairs(rows: Sequence[Row], serves: Sequence[str]) -> list[Pair]:
 def _classification(
     model: Any, rows: Sequence[Row], logits: Callable[[list[list[int]]], NDArray[np.float32]]
 ) -> Evaluation:
-    usable = [row for row in rows if str(row.get("text") or "").strip() and row.get("label") not in (None, "")]
-    if not usable:
-        raise InputError("the evaluation file has no row with the fields text and label")
-    windows = [model.windows(str(row["text"])) for row in usable]
+    windows = [model.windows(str(row["text"])) for row in rows]
     flat = softmax(logits([window for text in windows for window in text]))
     weights = np.array([len(window) for text in windows for window in text], np.float64)
     predicted: list[int] = []
@@ -114,10 +118,10 @@ def _classification(
         part = slice(start, start + len(text))
         predicted.append(int(np.average(flat[part], axis=0, weights=weights[part]).argmax()))
         start += len(text)
-    expected = [label_id(row, model.labels) for row in usable]
+    expected = [label_id(row, model.labels) for row in rows]
     metrics = classification_metrics(expected, predicted)
-    for source in sorted({str(row["source"]) for row in usable if row.get("source")}):
-        hits = [e == p for row, e, p in zip(usable, expected, predicted, strict=True) if row.get("source") == source]
+    for source in sorted({str(row["source"]) for row in rows if row.get("source")}):
+        hits = [e == p for row, e, p in zip(rows, expected, predicted, strict=True) if row.get("source") == source]
         metrics[f"accuracy {source}"] = 100.0 * fmean(map(float, hits))
     return Evaluation(metrics, predicted)
 

@@ -45,6 +45,13 @@ def test_the_format_page_has_the_limits_of_the_code() -> None:
     assert all(f"`{task}`" in text for task in manifest.TASK_NAMES)
 
 
+def test_the_runtime_has_nothing_that_loads_code_from_a_bundle() -> None:
+    loaders = re.compile(r"\b(pickle|marshal|shelve|ctypes|runpy|register_custom_ops_library|allow_pickle)\b")
+    modules = sorted((ROOT / "runtime").rglob("*.py"))
+    assert [name(path) for path in modules if loaders.search(path.read_text(encoding="utf-8"))] == []
+    assert len(modules) > 10
+
+
 def test_the_python_of_the_integration_page_runs(run_block: RunBlock) -> None:
     printed = [run_block(block) for block in blocks(ROOT / "docs" / "integration.md", "python")]
     assert len(printed) >= 3

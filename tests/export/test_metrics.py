@@ -101,7 +101,9 @@ def test_first_sentence(text: str, expected: str) -> None:
 
 
 def test_named_values_are_those_that_the_reference_names() -> None:
-    pair = Pair("description", "name: Iron Meadow; genres: strategy, puzzle; rating: good", "Iron Meadow is a strategy game")
+    pair = Pair(
+        "description", "name: Iron Meadow; genres: strategy, puzzle; rating: good", "Iron Meadow is a strategy game"
+    )
     assert named_values(pair, "iron meadow, a puzzle") == [True, False]  # iron meadow, strategy
 
 

@@ -85,7 +85,7 @@ def test_schemes_are_found_by_name() -> None:
 
 
 @pytest.fixture(scope="module")
-def outlier() -> Any:
+def inner_outlier() -> Any:
     """A GPT-2 whose first token makes one inner activation of 500, as the trained ones do, and that nothing reads."""
     model = gpt2(n_layer=1, spread=0.2)
     dimension, unit = 3, 5
@@ -99,17 +99,38 @@ def outlier() -> Any:
     return model
 
 
-def test_an_outlier_row_spoils_one_scale_for_all_and_leaves_blocks_alone(outlier: Any) -> None:
-    worst = {}
-    for used in ("int8", "int8-blocks"):
-        graph = Graph(build(outlier, used), generator=True)
-        worst[used] = max(distance(graph.logits(ids), torch_logits(outlier, ids)) for ids in rows(600, (12, 20, 33)))
-    assert worst["int8"] > 0.25
-    assert worst["int8-blocks"] < 0.1
+@pytest.fixture(scope="module")
+def attention_outlier() -> Any:
+    """A GPT-2 whose first token makes one input of the attention some hundreds large, which nothing reads."""
+    model = gpt2(n_layer=1, spread=0.2)
+    dimension = 3
+    layer = model.transformer.h[0]
+    with torch.no_grad():
+        model.transformer.wte.weight[:, dimension] = model.transformer.wte.weight.mean(dim=1)
+        model.transformer.wpe.weight[:, dimension] = model.transformer.wpe.weight.mean(dim=1)
+        model.transformer.wpe.weight[0, dimension] = 60.0
+        layer.ln_1.weight[dimension], layer.ln_1.bias[dimension] = 100.0, 0.0
+        layer.attn.c_attn.weight[dimension] = 0.0
+    return model
 
 
-def test_an_export_with_outliers_takes_the_blocks(outlier: Any, tmp_path: Path) -> None:
-    folder = save_gpt2(tmp_path / "gpt2", outlier)
+def worst_distance(model: Any, used: str) -> float:
+    graph = Graph(build(model, used), generator=True)
+    return max(distance(graph.logits(ids), torch_logits(model, ids)) for ids in rows(600, (12, 20, 33)))
+
+
+def test_the_inner_product_has_a_scale_for_every_row_and_block(inner_outlier: Any) -> None:
+    assert worst_distance(inner_outlier, "int8") < 0.1
+    assert worst_distance(inner_outlier, "int8-blocks") < 0.1
+
+
+def test_an_outlier_row_spoils_one_scale_for_all_and_leaves_blocks_alone(attention_outlier: Any) -> None:
+    assert worst_distance(attention_outlier, "int8") > 0.25
+    assert worst_distance(attention_outlier, "int8-blocks") < 0.1
+
+
+def test_an_export_with_outliers_takes_the_blocks(attention_outlier: Any, tmp_path: Path) -> None:
+    folder = save_gpt2(tmp_path / "gpt2", attention_outlier)
     report = export(ExportOptions(folder, tmp_path / "bundle"))
     assert report.scheme == "int8-blocks"
     assert report.parity.worst < 0.25

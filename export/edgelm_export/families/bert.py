@@ -77,12 +77,14 @@ def _layer(
     x = _norm(graph, x, f"{attention}.output.LayerNorm", weights, config)
     inner = _linear(graph, x, f"{prefix}.intermediate.dense", weights, scheme)
     inner = graph.activation(inner, config.get("hidden_act", "gelu"))
-    x = graph.add(x, _linear(graph, inner, f"{prefix}.output.dense", weights, scheme))
+    x = graph.add(x, _linear(graph, inner, f"{prefix}.output.dense", weights, scheme, outliers=True))
     return _norm(graph, x, f"{prefix}.output.LayerNorm", weights, config)
 
 
-def _linear(graph: GraphBuilder, x: Value, name: str, weights: Weights, scheme: Scheme) -> Value:
-    return scheme.linear(graph, x, weights(f"{name}.weight").T, weights(f"{name}.bias"), name)
+def _linear(
+    graph: GraphBuilder, x: Value, name: str, weights: Weights, scheme: Scheme, *, outliers: bool = False
+) -> Value:
+    return scheme.linear(graph, x, weights(f"{name}.weight").T, weights(f"{name}.bias"), name, outliers=outliers)
 
 
 def _norm(graph: GraphBuilder, x: Value, name: str, weights: Weights, config: Mapping[str, Any]) -> Value:

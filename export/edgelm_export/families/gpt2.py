@@ -90,7 +90,7 @@ def _layer(
     x = graph.add(x, _linear(graph, context, f"{prefix}.attn.c_proj", weights, scheme))
     inner = _linear(graph, _norm(graph, x, f"{prefix}.ln_2", weights, config), f"{prefix}.mlp.c_fc", weights, scheme)
     inner = graph.activation(inner, config.get("activation_function", "gelu_new"))
-    return graph.add(x, _linear(graph, inner, f"{prefix}.mlp.c_proj", weights, scheme))
+    return graph.add(x, _linear(graph, inner, f"{prefix}.mlp.c_proj", weights, scheme, outliers=True))
 
 
 def _attention(graph: GraphBuilder, packed: Value, layer: int, config: Mapping[str, Any], cache: _Cache) -> Value:
@@ -113,9 +113,11 @@ def _scale(layer: int, config: Mapping[str, Any]) -> float:
     return scale
 
 
-def _linear(graph: GraphBuilder, x: Value, name: str, weights: Weights, scheme: Scheme) -> Value:
+def _linear(
+    graph: GraphBuilder, x: Value, name: str, weights: Weights, scheme: Scheme, *, outliers: bool = False
+) -> Value:
     # GPT-2's Conv1D stores its weights [in, out] already.
-    return scheme.linear(graph, x, weights(f"{name}.weight"), weights(f"{name}.bias"), name)
+    return scheme.linear(graph, x, weights(f"{name}.weight"), weights(f"{name}.bias"), name, outliers=outliers)
 
 
 def _norm(graph: GraphBuilder, x: Value, name: str, weights: Weights, config: Mapping[str, Any]) -> Value:

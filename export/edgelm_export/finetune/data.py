@@ -82,7 +82,7 @@ def check_fields(rows: list[Row], fields: Sequence[str]) -> list[Row]:
     for number, row in enumerate(rows, start=1):
         if not all(str("" if row.get(name) is None else row[name]).strip() for name in fields):
             found = ", ".join(sorted(str(name) for name, value in row.items() if value not in (None, "")))
-            raise InputError(f"row {number}: {' and '.join(fields)} are needed, found {found or 'none'}")
+            raise InputError(f"row {number}: the fields needed are {', '.join(fields)}; found {found or 'none'}")
     return rows
 
 

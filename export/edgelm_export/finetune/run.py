@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     """
     state = options.out.with_name(options.out.name + ".training")
     _check_target(options, state)
+    _check_same(options, state)
     set_seed(options.seed)
     train_rows, dev_rows = _rows(options)
     prepared = _prepare(options, train_rows, dev_rows)
@@ -116,6 +117,28 @@ def _check_target(options: FinetuneOptions, state: Path) -> None:
         raise ExportError(f"{state} holds an unfinished training; add --resume to go on with it, or delete it")
     if options.resume and not state.exists():
         raise ExportError(f"--resume: {state} does not exist; leave --resume out to begin")
+
+
+def _check_same(options: FinetuneOptions, state: Path) -> None:
+    """Hold a resumed training to the options and data that it began with: others would train something else."""
+    record = state / "options.json"
+    told = _told(options)
+    before = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+    changed = [name for name in told if options.resume and told[name] != before.get(name)]
+    if changed:
+        raise ExportError(
+            f"--resume: {', '.join(changed)} differ from the unfinished training in {state}; "
+            "give what it began with, or delete it"
+        )
+
+
+def _told(options: FinetuneOptions) -> dict[str, str]:
+    sizes = [path.stat().st_size for path in options.data if path.is_file()]
+    return {"data_bytes": str(sizes), **{n: str(v) for n, v in asdict(options).items() if n not in _FREE}}
+
+
+# What may change between a training and its resumption.
+_FREE = frozenset(["resume", "force", "progress", "out"])
 
 
 def _rows(options: FinetuneOptions) -> tuple[list[data.Row], list[data.Row]]:
@@ -229,6 +252,8 @@ def _train(options: FinetuneOptions, prepared: Prepared, state: Path) -> Trainer
         train_sampling_strategy="group_by_length", disable_tqdm=not options.progress, report_to=[],
         remove_unused_columns=False, dataloader_pin_memory=False, prediction_loss_only=not accuracy,
     )  # fmt: skip
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "options.json").write_text(json.dumps(_told(options), indent=2), "utf-8")
     settings: dict[str, Any] = {
         "model": prepared.base.model, "args": arguments, "data_collator": prepared.collator,
         "train_dataset": prepared.train, "eval_dataset": prepared.dev,

@@ -19,8 +19,14 @@ class Scheme(Protocol):
     name: str
     precision: str
 
-    def linear(self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
-        """``x @ weight + bias`` for ``weight`` [in, out] and ``bias`` [out]; float32 in and out."""
+    def linear(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str,
+        *, outliers: bool = False,
+    ) -> Value:  # fmt: skip
+        """``x @ weight + bias`` for ``weight`` [in, out] and ``bias`` [out]; float32 in and out.
+
+        ``outliers`` says that a few values of ``x`` are known to be far larger than the others.
+        """
 
     def self_attention(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str

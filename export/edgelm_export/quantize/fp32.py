@@ -15,7 +15,10 @@ class Float32:
     name = "fp32"
     precision = "fp32"
 
-    def linear(self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
+    def linear(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str,
+        *, outliers: bool = False,
+    ) -> Value:  # fmt: skip
         """MatMul and Add."""
         product = graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight)])
         return graph.add(product, graph.weight(f"{name}.bias", bias))

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
-from edgelm_export.quantize.int8_dynamic import blocks_product, embedding_by_block, head_by_block
-from edgelm_export.quantize.rounding import block_size, by_block
+from edgelm_export.quantize.int8_dynamic import embedding_by_block, head_by_block, linear_by_block
 
 
 class Int8Blocks:
@@ -22,16 +20,12 @@ class Int8Blocks:
     name = "int8-blocks"
     precision = "int8"
 
-    def linear(self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
-        """MatMulNBits with 8 bits and accuracy level 4; an input width that no block divides stays in float32."""
-        stored_bias = graph.weight(f"{name}.bias", bias)
-        block = block_size(weight.shape[0])
-        if block is None:
-            product = graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight)])
-            return graph.add(product, stored_bias)
-        rounded, scale = by_block(np.ascontiguousarray(weight.T), block)
-        values = graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.scale", scale[:, :, 0])
-        return blocks_product(graph, x, *values, stored_bias)
+    def linear(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str,
+        *, outliers: bool = False,
+    ) -> Value:  # fmt: skip
+        """MatMulNBits in 8 bits, whatever ``x`` is like."""
+        return linear_by_block(graph, x, weight, bias, name)
 
     def self_attention(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str

@@ -21,8 +21,16 @@ class Int8Dynamic:
     name = "int8"
     precision = "int8"
 
-    def linear(self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
-        """DynamicQuantizeMatMul: scale, rounding, product, rescaling and bias in one kernel."""
+    def linear(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str,
+        *, outliers: bool = False,
+    ) -> Value:  # fmt: skip
+        """DynamicQuantizeMatMul: scale, rounding, product, rescaling and bias in one kernel.
+
+        With outliers MatMulNBits instead: one scale for all of ``x`` would round everything else away.
+        """
+        if outliers:
+            return linear_by_block(graph, x, weight, bias, name)
         rounded, scale = per_channel(weight)
         inputs = [
             x, graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.scale", scale), None,
@@ -72,6 +80,17 @@ def head_by_block(graph: GraphBuilder, x: Value, table: NDArray[Any], name: str)
         return graph.one("Gemm", [x, graph.weight(name, table)], {"transB": 1})
     rounded, scale = by_block(table, block)
     return blocks_product(graph, x, graph.weight(name, rounded), graph.weight(f"{name}.head_scale", scale[:, :, 0]))
+
+
+def linear_by_block(graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
+    """MatMulNBits with 8 bits and accuracy level 4; an input width that no block divides stays in float32."""
+    stored_bias = graph.weight(f"{name}.bias", bias)
+    block = block_size(weight.shape[0])
+    if block is None:
+        return graph.add(graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight)]), stored_bias)
+    rounded, scale = by_block(np.ascontiguousarray(weight.T), block)
+    values = graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.scale", scale[:, :, 0])
+    return blocks_product(graph, x, *values, stored_bias)
 
 
 def blocks_product(graph: GraphBuilder, x: Value, weight: Value, scale: Value, bias: Value | None = None) -> Value:
