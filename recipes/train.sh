@@ -25,4 +25,4 @@ train sentiment --base pretrained-zh --data data/sentiment_zh.jsonl \
 train clm --base small --data data/pretrain_writer.txt \
   --epochs 0.5 --max-tokens 256 --batch-size 12 --learning-rate 1.5e-3 --evaluations 2 pretrained-writer
 train summary,description --base pretrained-writer --data data/summary.jsonl --data data/description.jsonl \
-  --epochs 2 --max-tokens 384 --learning-rate 1e-3 --evaluations 5 writer
+  --epochs 1.5 --max-tokens 384 --learning-rate 1e-3 --evaluations 3 writer

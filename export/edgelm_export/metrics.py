@@ -20,12 +20,14 @@ def classification_metrics(expected: Sequence[int], predicted: Sequence[int]) ->
     }
 
 
-def rouge_l(reference: str, candidate: str) -> float:
-    """ROUGE-L F1 in 0..1 of two texts: the longest common subsequence of words (Lin, 2004).
+def units(text: str) -> list[str]:
+    """What texts are counted in: each Han character, and lower-cased words of other scripts, without punctuation."""
+    return _UNITS.findall(text.lower())
 
-    A Han character counts as a word, other scripts are cut into lower-cased words, as is usual for Chinese.
-    """
-    left, right = (_UNITS.findall(text.lower()) for text in (reference, candidate))
+
+def rouge_l(reference: str, candidate: str) -> float:
+    """ROUGE-L F1 in 0..1 of two texts: the longest common subsequence of their units (Lin, 2004)."""
+    left, right = units(reference), units(candidate)
     common = _common_subsequence(left, right)
     return 2.0 * common / (len(left) + len(right)) if common else 0.0
 
@@ -47,9 +49,10 @@ def first_sentence(text: str) -> str:
     return match.group(0) if match else text.strip()
 
 
-def repeats_ngram(units: Sequence[int], size: int) -> bool:
-    """Whether any run of ``size`` token ids occurs twice."""
-    grams = [tuple(units[start : start + size]) for start in range(len(units) - size + 1)]
+def repeats_ngram(text: str, size: int) -> bool:
+    """Whether any run of ``size`` units occurs twice in a text."""
+    found = units(text)
+    grams = [tuple(found[start : start + size]) for start in range(len(found) - size + 1)]
     return len(set(grams)) < len(grams)
 
 

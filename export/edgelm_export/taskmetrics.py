@@ -20,6 +20,7 @@ from edgelm_runtime.loader import load
 from edgelm_runtime.tasks.attributes import parse
 
 Metrics = dict[str, float]
+Answer = tuple[str, bool]  # text, and whether it ended by itself
 # Greedy answers in torch take about a second each: more rows of a task are thinned out evenly to this many.
 MAX_GENERATED = 200
 REPEATED = 6
@@ -43,15 +44,12 @@ def evaluate_bundle(folder: Path, serves: Sequence[str], rows: Sequence[Row]) ->
     if list(serves) == ["sentiment"]:
         model = load(folder)
         return _classification(model, rows, lambda windows: model.logits(windows))
-    pairs = evaluation_pairs(rows, serves)
-    answers: list[tuple[str, bool, list[int]]] = []
-    for task in dict.fromkeys(pair.task for pair in pairs):
-        model = load(folder, task=task)
-        for pair in (pair for pair in pairs if pair.task == task):
-            result = model(pair.source, temperature=0.0)
-            ids = model.tokenizer.encode(result.text, special=False)
-            answers.append((result.text, result.finish_reason == "stop", ids))
-    return Evaluation(generation_metrics(pairs, answers), [text for text, _, _ in answers])
+
+    def answer(model: Any, pair: Pair) -> Answer:
+        result = model(pair.source, temperature=0.0)
+        return result.text, result.finish_reason == "stop"
+
+    return _generation(folder, serves, rows, answer)
 
 
 def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[str], rows: Sequence[Row]) -> Evaluation:
@@ -61,18 +59,36 @@ def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[s
     reference = Reference(checkpoint)
     if list(serves) == ["sentiment"]:
         return _classification(load(folder), rows, lambda windows: np.stack(reference.logits(windows)))
-    pairs = evaluation_pairs(rows, serves)
-    answers: list[tuple[str, bool, list[int]]] = []
-    for task in dict.fromkeys(pair.task for pair in pairs):
+
+    def answer(model: Any, pair: Pair) -> Answer:
+        prompt, options = model.tokenize(pair.source), model.options(temperature=0.0)
+        limit = min(options.max_new_tokens, model.context - len(prompt))
+        ids = reference.greedy(prompt, replace(options, max_new_tokens=limit), checkpoint.tokenizer.eos_id)
+        return model.decode(ids), len(ids) < limit
+
+    return _generation(folder, serves, rows, answer)
+
+
+def _generation(
+    folder: Path, serves: Sequence[str], rows: Sequence[Row], answer: Callable[[Any, Pair], Answer]
+) -> Evaluation:
+    pairs: list[Pair] = []
+    answers: list[Answer] = []
+    candidates = evaluation_pairs(rows, serves)
+    for task in dict.fromkeys(pair.task for pair in candidates):
         model = load(folder, task=task)
-        options = model.options(temperature=0.0)
-        for pair in (pair for pair in pairs if pair.task == task):
-            prompt = model.tokenize(pair.source)
-            room = checkpoint.tokenizer.max_tokens - len(prompt)
-            limit = min(options.max_new_tokens, room)
-            ids = reference.greedy(prompt, replace(options, max_new_tokens=limit), checkpoint.tokenizer.eos_id)
-            answers.append((model.tokenizer.decode(ids), len(ids) < limit, ids))
-    return Evaluation(generation_metrics(pairs, answers), [text for text, _, _ in answers])
+        # The checkpoint itself has no windows: a text that needs them cannot be compared.
+        fit = [pair for pair in candidates if pair.task == task and len(model.tokenize(pair.source)) < _room(model)]
+        pairs += fit
+        answers += [answer(model, pair) for pair in fit]
+    if not pairs:
+        raise InputError("every row of the evaluation file is longer than the model's context; give shorter ones")
+    return Evaluation(generation_metrics(pairs, answers), [text for text, _ in answers])
+
+
+def _room(model: Any) -> int:
+    context: int = model.context
+    return context - context // 4
 
 
 def evaluation_rows(path: Path, serves: Sequence[str]) -> list[Row]:
@@ -126,10 +142,10 @@ def _classification(
     return Evaluation(metrics, predicted)
 
 
-def generation_metrics(pairs: Sequence[Pair], answers: Sequence[tuple[str, bool, list[int]]]) -> Metrics:
+def generation_metrics(pairs: Sequence[Pair], answers: Sequence[Answer]) -> Metrics:
     """ROUGE-L of every task, with the first-sentence baseline of summaries; how descriptions end, repeat and name.
 
-    ``answers`` are (text, ended by itself, token ids of the text), one for each pair. All figures are in percent.
+    There is one answer for each pair. All figures are in percent.
     """
     metrics: Metrics = {}
     groups: dict[str, list[int]] = {}
@@ -144,7 +160,7 @@ def generation_metrics(pairs: Sequence[Pair], answers: Sequence[tuple[str, bool,
         else:
             metrics[f"{name} ends by itself"] = 100.0 * fmean(float(answers[index][1]) for index in chosen)
             metrics[f"{name} repeats a 6-gram"] = 100.0 * fmean(
-                float(repeats_ngram(answers[index][2], REPEATED)) for index in chosen
+                float(repeats_ngram(answers[index][0], REPEATED)) for index in chosen
             )
             named = [hit for index in chosen for hit in named_values(pairs[index], answers[index][0])]
             metrics[f"{name} names values"] = 100.0 * fmean(map(float, named)) if named else 100.0

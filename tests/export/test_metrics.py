@@ -75,11 +75,12 @@ def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
     assert (metrics["precision"], metrics["recall"]) == (25.0, 50.0)
 
 
-@given(st.lists(st.integers(0, 2), max_size=12), st.integers(1, 4))
-def test_repeats_ngram_is_that_of_comparing_all_pairs(units: list[int], size: int) -> None:
+@given(st.lists(st.sampled_from(["it", "fits", "白色"]), max_size=12), st.integers(1, 4))
+def test_repeats_ngram_is_that_of_comparing_all_pairs(words: list[str], size: int) -> None:
+    units = [unit for word in words for unit in ("白色" if word == "白色" else [word])]
     starts = range(len(units) - size + 1)
     slow = any(units[a : a + size] == units[b : b + size] for a in starts for b in starts if a < b)
-    assert repeats_ngram(units, size) is slow
+    assert repeats_ngram(" ".join(words), size) is slow
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_generation_metrics_by_task_and_language() -> None:
         Pair("description", "类型: 裙; 颜色: 白色", "白色的裙"),
         Pair("description", "类型: 裤; 颜色: 黑色", "黑色的裤"),
     ]
-    answers = [("works well", True, [1, 2]), ("白色的裙", True, [1, 2, 3]), ("黑", False, [1, 2, 3, 4, 5, 6] * 2)]
+    answers = [("works well", True), ("白色的裙", True), ("黑，真的很好看，真的很好看，真的很好看", False)]
     metrics = generation_metrics(pairs, answers)
     assert metrics["summary en ROUGE-L"] == pytest.approx(100.0)
     assert metrics["summary en first sentence ROUGE-L"] == pytest.approx(100 * 2 * 2 / 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 
 from edgelm_export import verify
 from edgelm_export.checkpoint import load_checkpoint
-from edgelm_export.metrics import repeats_ngram
 from edgelm_export.pipeline import ExportOptions, export, read_prompt
 from edgelm_export.reference import Reference
 from edgelm_export.texts import REVIEWS
@@ -72,7 +72,7 @@ def test_a_float32_generator_writes_what_torch_writes(gpt2_folder: Path, tmp_pat
         prompt = model.tokenize(text)
         expected = reference.greedy(prompt, GenerationOptions(max_new_tokens=24, no_repeat_ngram_size=2), 0)
         assert model(text).text == model.tokenizer.decode(expected)
-        assert not repeats_ngram(expected, 2)
+        assert len(set(pairwise(expected))) == len(expected) - 1
         # Without the limit it is what transformers' own generation gives.
         plain = reference.greedy(prompt, GenerationOptions(max_new_tokens=24), 0)
         ids = torch.tensor([prompt])

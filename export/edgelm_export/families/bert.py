@@ -55,8 +55,10 @@ def _embeddings(
     # One text has one segment: its type embedding is added to the positions once, here.
     places = weights(f"{prefix}.position_embeddings.weight") + weights(f"{prefix}.token_type_embeddings.weight")[0]
     length = graph.one("Shape", [input_ids], {"start": 1, "end": 2})
-    start, axis = graph.weight("zero", np.array([0], np.int64)), graph.weight("zero", np.array([0], np.int64))
-    rows = graph.one("Slice", [graph.weight("position_embeddings", places.astype(np.float32)), start, length, axis])
+    every = graph.weight("position_ids", np.arange(places.shape[0], dtype=np.int64)[None])
+    zero, one = (graph.weight(name, np.array([number], np.int64)) for number, name in enumerate(("zero", "one")))
+    positions = graph.one("Slice", [every, zero, length, one])
+    rows = scheme.embedding(graph, positions, places, "position_embeddings")
     return _norm(graph, graph.add(words, rows), f"{prefix}.LayerNorm", weights, config)
 
 
