@@ -76,7 +76,6 @@ class Safetensors:
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self._files = dict(files)
-        self._open: dict[Path, Any] = {}
         self._read: dict[str, int] = {}
 
     @property
@@ -100,7 +99,10 @@ class Safetensors:
                 f"It has {len(self._files)} tensors, such as {', '.join(sorted(self._files)[:3])}"
             )
         try:
-            tensor = self._handle(self._files[stored]).get_tensor(stored)
+            # Opened for each tensor: an open file stays mapped, and all its pages count as memory. Through torch, since
+            # numpy has no bfloat16.
+            with safe_open(self._files[stored], framework="pt") as handle:
+                tensor = handle.get_tensor(stored)
         except (SafetensorError, OSError, ValueError) as error:
             raise UnsupportedCheckpoint(f"{self._files[stored]}: tensor {stored!r} cannot be read ({error})") from error
         if not tensor.is_floating_point():
@@ -116,12 +118,6 @@ class Safetensors:
         old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         candidates = [alias for full in (name, old) for alias in (full, full.partition(".")[2])]
         return next((alias for alias in candidates if alias in self._files), None)
-
-    def _handle(self, path: Path) -> Any:
-        if path not in self._open:
-            # Through torch, not numpy: numpy has no bfloat16.
-            self._open[path] = safe_open(path, framework="pt")
-        return self._open[path]
 
 
 def open_weights(folder: Path) -> Safetensors:
