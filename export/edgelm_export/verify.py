@@ -149,10 +149,13 @@ def make_goldens(folder: Path, cases: Sequence[Case]) -> bytes:
                 entry = {"text": text, "label": result.label, "scores": dict(result.scores)}
                 goldens.setdefault("classification", []).append(entry)
             else:
-                result = model(text, max_new_tokens=GOLDEN_TOKENS, temperature=0.0)
-                entry = {"task": task, "text": text, "answer": result.text, "max_new_tokens": GOLDEN_TOKENS}
+                ids = model.infer(model.tokenize(text), max_new_tokens=GOLDEN_TOKENS, temperature=0.0)
+                entry = {
+                    "task": task, "text": text, "answer": model.decode(ids), "ids": ids,
+                    "max_new_tokens": GOLDEN_TOKENS,
+                }  # fmt: skip
                 goldens.setdefault("generation", []).append(entry)
-    return json.dumps(goldens, ensure_ascii=False, indent=1).encode()
+    return json.dumps(goldens, ensure_ascii=False).encode()
 
 
 def measure_latency(folder: Path, cases: Sequence[Case]) -> dict[str, float]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgelm_runtime.bundle import open_bundle, write_bundle
 from edgelm_runtime.errors import BundleNotFound, BundleRejected
 from edgelm_runtime.loader import load
-from edgelm_runtime.verify import SCORE_TOLERANCE, verify_bundle
+from edgelm_runtime.verify import LOGIT_TOLERANCE, SCORE_TOLERANCE, VerifyReport, verify_bundle
 
 TEXTS = ("the parcel is good", "物流很慢，差", "good " * 40)
 WithGolden = Callable[[Any], Path]
@@ -60,6 +61,39 @@ def test_generated_texts_are_replayed_word_by_word(tmp_path: Path, tiny_generato
     write_bundle(tmp_path / "other", bundle.manifest, contents)
     with pytest.raises(BundleRejected, match="differs on this machine"):
         verify_bundle(tmp_path / "other")
+
+
+def ties(model: Any) -> Iterator[tuple[str, list[int], int, int]]:
+    """Places in greedy answers with a token that is nearly as probable as the one taken, and one that is not."""
+    for text in TEXTS:
+        prompt = model.tokenize(text)
+        ids = model.infer(prompt, max_new_tokens=24, temperature=0.0, no_repeat_ngram_size=0)
+        for place, taken in enumerate(ids):
+            logits = model.generator.logits([*prompt, *ids[:place]])
+            logits[model.generator.suppressed] = -np.inf
+            ranked = np.argsort(logits)[::-1].tolist()
+            if ranked[0] == taken and logits[taken] - logits[ranked[1]] <= LOGIT_TOLERANCE:
+                yield text, ids[:place], ranked[1], ranked[50]
+
+
+def test_a_token_may_change_places_with_one_that_is_as_probable(tmp_path: Path, tiny_generator: Path) -> None:
+    model = load(tiny_generator, task="summary")
+    text, ids, near, far = next(ties(model))
+
+    def replay(name: str, token: int) -> VerifyReport:
+        changed = [*ids, token]
+        entry = {
+            "task": "summary", "text": text, "answer": model.decode(changed) + "?", "ids": changed,
+            "max_new_tokens": len(changed),
+        }  # fmt: skip
+        bundle = open_bundle(tiny_generator)
+        contents = {file: bundle.read(file) for file in bundle.manifest.files}
+        contents["golden.json"] = json.dumps({"generation": [entry]}).encode()
+        return verify_bundle(write_bundle(tmp_path / name, bundle.manifest, contents).path)
+
+    assert replay("near", near).golden == 1
+    with pytest.raises(BundleRejected, match="differs on this machine"):
+        replay("far", far)
 
 
 def test_a_score_may_be_a_little_off(tmp_path: Path, with_golden: WithGolden, tiny_classifier: Path) -> None:
