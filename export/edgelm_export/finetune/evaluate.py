@@ -16,7 +16,8 @@ from edgelm_runtime.tokenizer import TextTokenizer
 # Generating is slow in torch: this many answers a task give ROUGE-L to about a point.
 GENERATED = 100
 ANSWER_TOKENS = 96
-NO_REPEAT = 6
+# Greedy answers of a small model loop without these; they are saved with the model, and export copies them.
+GENERATION_DEFAULTS = {"max_new_tokens": 160, "no_repeat_ngram_size": 3}
 
 
 def classifier_metrics(trainer: Any, rows: Sequence[Row]) -> dict[str, float]:
@@ -61,5 +62,5 @@ def _greedy(model: Any, tokenizer: TextTokenizer, template: str, source: str) ->
     while len(prompt) > limit and source:
         source = source[: int(len(source) * 0.9 * limit / len(prompt))]
         prompt = tokenizer.encode_template(template, text=source)
-    options = GenerationOptions(max_new_tokens=ANSWER_TOKENS, no_repeat_ngram_size=NO_REPEAT)
+    options = GenerationOptions.from_mapping(GENERATION_DEFAULTS, max_new_tokens=ANSWER_TOKENS)
     return tokenizer.decode(greedy_ids(model.eval(), prompt, options, tokenizer.spec.eos_id))

@@ -22,8 +22,6 @@ from edgelm_runtime.manifest import TokenizerSpec
 from edgelm_runtime.tokenizer import TextTokenizer
 
 GENERATOR_TASKS = tuple(data.GENERATOR_FIELDS)
-# Greedy answers of a small model loop without these; export copies them into the bundle.
-GENERATION_DEFAULTS = {"max_new_tokens": 160, "no_repeat_ngram_size": 6}
 
 
 @dataclass(frozen=True)
@@ -280,7 +278,7 @@ def _accuracy(prediction: Any) -> dict[str, float]:
 def _save(report: FinetuneReport, base: Base, trainer: Trainer, state: Path, force: bool) -> None:
     """Write the folder under another name and rename it: OUT is whole or absent."""
     partial = state / "result"
-    for name, value in (GENERATION_DEFAULTS if base.prompts else {}).items():
+    for name, value in (evaluate.GENERATION_DEFAULTS if base.prompts else {}).items():
         setattr(trainer.model.generation_config, name, value)
     trainer.model.save_pretrained(partial)
     base.tokenizer.save_pretrained(partial)
