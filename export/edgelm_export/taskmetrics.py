@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.finetune.data import GENERATOR_FIELDS, Pair, Row, generator_pairs, label_id, read_rows
 from edgelm_export.metrics import classification_metrics, first_sentence, repeats_ngram, rouge_l
-from edgelm_export.verify import softmax
+from edgelm_export.verify import fits, softmax
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
 from edgelm_runtime.tasks.attributes import parse
@@ -78,17 +78,12 @@ def _generation(
     for task in dict.fromkeys(pair.task for pair in candidates):
         model = load(folder, task=task)
         # The checkpoint itself has no windows: a text that needs them cannot be compared.
-        fit = [pair for pair in candidates if pair.task == task and len(model.tokenize(pair.source)) < _room(model)]
-        pairs += fit
-        answers += [answer(model, pair) for pair in fit]
+        chosen = [pair for pair in candidates if pair.task == task and fits(model, pair.source)]
+        pairs += chosen
+        answers += [answer(model, pair) for pair in chosen]
     if not pairs:
         raise InputError("every row of the evaluation file is longer than the model's context; give shorter ones")
     return Evaluation(generation_metrics(pairs, answers), [text for text, _ in answers])
-
-
-def _room(model: Any) -> int:
-    context: int = model.context
-    return context - context // 4
 
 
 def evaluation_rows(path: Path, serves: Sequence[str]) -> list[Row]:
