@@ -17,6 +17,7 @@ from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.texts import verification_inputs
 from edgelm_runtime.errors import ParityError, UnsupportedCheckpoint
 from edgelm_runtime.loader import load
+from edgelm_runtime.tasks.sentiment import softmax
 from edgelm_runtime.tokenizer import TextTokenizer
 
 Logits = NDArray[np.float32]
@@ -128,13 +129,6 @@ def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:
 def distance(left: Logits, right: Logits) -> float:
     """Total variation distance of the probabilities of two rows of logits, in 0..1."""
     return float(0.5 * np.abs(softmax(left) - softmax(right)).sum())
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities in float64 along the last axis."""
-    raised = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    probabilities: NDArray[np.float64] = raised / raised.sum(axis=-1, keepdims=True)
-    return probabilities
 
 
 def make_goldens(folder: Path, cases: Sequence[Case]) -> bytes:

@@ -172,5 +172,6 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for reader in (TEXT, ATTRIBUTES):
         with suppress(InputError):
             text = inputs.decode(data, "bytes")
-            inputs.parse_lines(text.split("\n"), reader)
+            parsed = inputs.parse_lines(text.split("\n"), reader)
+            assert len(parsed.items) + len(parsed.problems) + parsed.blank <= text.count("\n") + 1
             inputs.parse_csv(text, reader, "bytes")

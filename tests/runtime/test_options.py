@@ -67,8 +67,10 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_the_bounds_themselves_are_accepted() -> None:
-    GenerationOptions(1, 0.01, 0, 1e-9, 0.01, 0, 0, ("x" * 256,), True)
-    GenerationOptions(2**31 - 1, 100, 2**31 - 1, 1, 100, 2**31 - 1, MAX_SEED, tuple("abcdefghijklmnop"))
+    least = GenerationOptions(1, 0.01, 0, 1e-9, 0.01, 0, 0, ("x" * 256,), True)
+    most = GenerationOptions(2**31 - 1, 100, 2**31 - 1, 1, 100, 2**31 - 1, MAX_SEED, tuple("abcdefghijklmnop"))
+    assert (least.max_new_tokens, least.top_p, least.seed) == (1, 1e-9, 0)
+    assert (most.temperature, most.top_k, most.seed) == (100, 2**31 - 1, MAX_SEED)
 
 
 def test_from_mapping_puts_overrides_over_defaults() -> None:

@@ -21,9 +21,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from edgelm_export.checkpoint import PROMPTS_FILE
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
-PROMPTS_FILE = "prompts.json"
 END, ANSWER = "<|endoftext|>", "<|answer|>"
 # A prompt for a tokenizer that has special tokens for it (every fresh one), and one for any other.
 TEMPLATES: Mapping[str, tuple[str, str]] = {

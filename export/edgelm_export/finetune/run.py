@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, set_seed
 
+from edgelm_export.checkpoint import PROMPTS_FILE
 from edgelm_export.finetune import data, evaluate
-from edgelm_export.finetune.base import PROMPTS_FILE, Base, load_base
+from edgelm_export.finetune.base import Base, load_base
 from edgelm_export.finetune.trainer import LanguageModelTrainer, PaddingCollator, has_bfloat16, quiet
 from edgelm_export.metrics import classification_metrics, format_table
 from edgelm_runtime.errors import ExportError, InputError

@@ -98,7 +98,7 @@ class Sentiment:
 
     def decode(self, logits: Logits) -> dict[str, float]:
         """Third stage: probabilities by label, from float32 logits [labels]."""
-        return dict(zip(self.labels, (float(p) for p in _softmax(np.asarray(logits))), strict=True))
+        return dict(zip(self.labels, (float(p) for p in softmax(np.asarray(logits))), strict=True))
 
     def logits(self, input_ids: Iterable[Sequence[int]]) -> Logits:
         """The level below text: logits, float32 [batch, labels], of rows of token ids with their special tokens.
@@ -224,7 +224,7 @@ class Sentiment:
             logits = [self._run(session, np.asarray([window], dtype=np.int64)) for window in job.windows]
         with watch("decode"):
             weights = np.asarray([len(window) for window in job.windows], np.float64)
-            probabilities = np.average([_softmax(row) for row in logits], axis=0, weights=weights)
+            probabilities = np.average([softmax(row) for row in logits], axis=0, weights=weights)
             best = int(probabilities.argmax())
         return SentimentResult(
             label=self.labels[best],
@@ -301,7 +301,7 @@ def window_spans(length: int, room: int, limit: int) -> list[tuple[int, int]]:
     return [(first, first + room) for first in firsts]
 
 
-def _softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Probabilities in float64 along the last axis."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
