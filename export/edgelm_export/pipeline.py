@@ -22,6 +22,7 @@ from edgelm_runtime.manifest import FORMAT, GOLDEN_NAME, Manifest, Variant
 SCHEMES: Mapping[str, tuple[str, ...]] = {"int8": ("int8", "int8-blocks"), "fp32": ("fp32",)}
 TOOLS = ("edgelm", "torch", "transformers", "onnx-ir", "onnxruntime")
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
+_SERVED = ("sentiment", "summary", "description")
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,6 @@ def export(options: ExportOptions) -> ExportReport:
     return ExportReport(options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics)
 
 
-_SERVED = ("sentiment", "summary", "description")
-
-
 def _scratch_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
     """A hidden folder beside ``out``, on the same disk."""
     try:
@@ -141,9 +139,13 @@ def _candidate(checkpoint: Checkpoint, draft: Manifest, name: str, scratch: Path
     """A bundle without goldens and quality figures, for the runtime to be measured with."""
     used = scheme(name)
     model = families.family(checkpoint.family).build(checkpoint.weights, checkpoint.config, used)
-    variant = Variant(f"cpu-{used.precision}", MODEL_FILE, used.precision, ("cpu",), (), len(model))
     contents = {MODEL_FILE: model, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
-    return write_bundle(scratch / name, replace(draft, variants=(variant,)), contents).path
+    return write_bundle(scratch / name, replace(draft, variants=(_variant(used.precision),)), contents).path
+
+
+def _variant(precision: str) -> Variant:
+    """The one graph of a bundle; its size is filled in when the bundle is written."""
+    return Variant(f"cpu-{precision}", MODEL_FILE, precision, ("cpu",), (), 0)
 
 
 def _metrics(
@@ -162,7 +164,6 @@ def _metrics(
 
 def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
     prompts = _prompts(checkpoint, options)
-    precision = scheme(SCHEMES[options.precision][0]).precision
     return Manifest(
         format=FORMAT,
         name=options.name or options.out.name,
@@ -175,7 +176,7 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
         tokenizer=checkpoint.tokenizer,
         prompts=prompts,
         generation=checkpoint.generation,
-        variants=(Variant(f"cpu-{precision}", MODEL_FILE, precision, ("cpu",), (), 0),),
+        variants=(_variant(options.precision),),
         quality={},
         provenance={
             "checkpoint": checkpoint.folder.name,

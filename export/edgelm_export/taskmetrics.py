@@ -22,7 +22,7 @@ from edgelm_runtime.tasks.sentiment import softmax
 
 Metrics = dict[str, float]
 Answer = tuple[str, bool]  # text, and whether it ended by itself
-# Greedy answers in torch take about a second each: more rows of a task are thinned out evenly to this many.
+# Greedy answers in torch are slow: more rows of a task are thinned out evenly to this many.
 MAX_GENERATED = 200
 REPEATED = 6
 

@@ -23,6 +23,8 @@ from edgelm_runtime.manifest import TokenizerSpec
 from edgelm_runtime.tokenizer import TextTokenizer
 
 GENERATOR_TASKS = tuple(data.GENERATOR_FIELDS)
+# Options that may change between a training and its resumption.
+_FREE = frozenset(["resume", "force", "progress", "out"])
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,6 @@ def _check_same(options: FinetuneOptions, state: Path) -> None:
 def _told(options: FinetuneOptions) -> dict[str, str]:
     sizes = [path.stat().st_size for path in options.data if path.is_file()]
     return {"data_bytes": str(sizes), **{n: str(v) for n, v in asdict(options).items() if n not in _FREE}}
-
-
-# What may change between a training and its resumption.
-_FREE = frozenset(["resume", "force", "progress", "out"])
 
 
 def _rows(options: FinetuneOptions) -> tuple[list[data.Row], list[data.Row]]:
