@@ -22,12 +22,11 @@ recipes/train.sh RAW_DATA_FOLDER WORK_FOLDER
 recipes/export.sh WORK_FOLDER
 ```
 
-`train.sh` sets a twentieth of every file aside for development, by a hash of each row's text: no development text is
-trained on, in any task. The metrics below are of these rows, in percent: in torch, through edgelm in float32, and
-through edgelm in int8, which is what is shipped. Summaries are compared with the first sentence of the text, taken as
-its summary. "names values" is the share of the attribute values that the reference names and the answer names, too.
-Many products of TaoDescribe have several texts: a development text is new to `writer`, its product may not be, so that
-the figures for Chinese summaries and descriptions flatter it.
+`train.sh` sets a twentieth of every file aside for development, by a hash of each row's text, or of its product where
+several texts are about one: no development text is trained on, in any task. The metrics below are of these rows, in
+percent: in torch, through edgelm in float32, and through edgelm in int8, which is what is shipped. At most 200 answers
+of a task in a language are written. Summaries are compared with the first sentence of the text, taken as its summary.
+"names values" is the share of the attribute values that the reference names and the answer names, too.
 """
 
 

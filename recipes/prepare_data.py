@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from edgelm_export.finetune.data import Row, generator_pairs, read_rows, split_rows
+from edgelm_runtime.tasks.attributes import canonical, parse
 
 DEV_FRACTION = 0.05
+COPYING_LINES = 25000
 SUMMARY_TEXT_CHARACTERS = 300  # a title tells of the beginning; the model reads longer texts in windows
 
 
@@ -29,18 +33,84 @@ def main(raw: Path, out: Path) -> None:
     unlabeled = [row["text"] for row in read_rows([raw / "unlabeled_zh.txt.gz"])]
     write_lines(out / "pretrain_zh.txt", [*unlabeled, *texts(split_rows(sentiment_zh, DEV_FRACTION)[0])])
 
+    write_rows(out / "dev_sentiment_zh.jsonl", split_rows(sentiment_zh, DEV_FRACTION)[1])
+    write_rows(out / "dev_sentiment_en.jsonl", split_rows(sentiment_en, DEV_FRACTION)[1])
+    prepare_writer(raw, out)
+
+
+def prepare_writer(raw: Path, out: Path) -> None:
+    """The files of the writer: its training and development rows, and the lines that it reads first."""
     summaries = read_rows([raw / "summary_en.jsonl.gz", raw / "summary_zh.jsonl.gz"])
     summaries = [{**row, "text": row["text"][:SUMMARY_TEXT_CHARACTERS]} for row in summaries]
     descriptions = read_rows([raw / "description_zh.jsonl.gz", raw / "description_en.jsonl.gz"])
     descriptions = thinned([row for row in descriptions if not row.get("has_unk")])
-    write_rows(out / "summary.jsonl", summaries)
-    write_rows(out / "description.jsonl", descriptions)
-    train, dev = split_rows([*summaries, *descriptions], DEV_FRACTION)
+    train, dev = split_rows([with_group(row) for row in [*summaries, *descriptions]], DEV_FRACTION)
     write_rows(out / "dev_writer.jsonl", dev)
-    write_rows(out / "dev_sentiment_zh.jsonl", split_rows(sentiment_zh, DEV_FRACTION)[1])
-    write_rows(out / "dev_sentiment_en.jsonl", split_rows(sentiment_en, DEV_FRACTION)[1])
+    train = [faithful(row) for row in train]
+    write_rows(out / "writer.jsonl", train)
+    draw = random.Random(0)
     pairs = generator_pairs(train, ("summary", "description"))
-    write_lines(out / "pretrain_writer.txt", [f"{pair.source} {pair.answer}" for pair in pairs])
+    lines = [f"{pair.source} {pair.answer}" for pair in pairs]
+    for row in train:
+        text = str(row.get("description") or row["text"])
+        lines.append(f"{'; '.join(pieces(text, draw))}: {text}")
+    write_lines(out / "pretrain_writer.txt", lines)
+    write_lines(out / "copy_writer.txt", [*copying_lines(lines, draw), *draw.sample(lines, COPYING_LINES // 2)])
+
+
+def with_group(row: Row) -> Row:
+    """The row with its product as ``group``: TaoDescribe has several texts under one title."""
+    if not str(row.get("source", "")).startswith("TaoDescribe"):
+        return row
+    return {**row, "group": row["summary"] if "summary" in row else row["attributes"].partition("#")[2]}
+
+
+def faithful(row: Row) -> Row:
+    """A description with those attributes only that it names: a writer that sees others ignored learns to ignore."""
+    if "description" not in row:
+        return row
+    attributes = parse(row["attributes"])
+    text = row["description"].lower()
+    named = [(name, value) for name, value in attributes if value.lower() in text]
+    return {**row, "attributes": canonical(named or attributes)}
+
+
+def pieces(text: str, draw: random.Random) -> list[str]:
+    """Some short pieces of a text in any order: a line that begins with them teaches to work them in."""
+    words = re.findall(r"[a-z0-9'$.-]+(?: [a-z0-9'$.-]+)?|[\u3400-\u9fff]+", text, re.IGNORECASE)
+    found = []
+    for word in draw.sample(words, min(len(words), draw.randint(2, 6))):
+        start = draw.randrange(max(1, len(word) - 3))
+        found.append(word if word.isascii() else word[start : start + draw.randint(2, 4)])
+    return found
+
+
+def copying_lines(lines: list[str], draw: random.Random) -> list[str]:
+    """Lines of random pieces that come twice, as they were or in another order: only copying can predict them.
+
+    Text alone teaches a small model to copy late, since guessing from the last few words lowers the loss sooner.
+    """
+    counts = Counter(re.findall(r"[a-z]+|[\u3400-\u9fff]", "\n".join(lines), re.IGNORECASE))
+    common = sorted(unit for unit, count in counts.items() if count > 2)
+    words = [unit for unit in common if unit.isascii()]
+    characters = [unit for unit in common if not unit.isascii()]
+
+    def piece() -> str:
+        kind = draw.random()
+        if kind < 0.5:
+            return "".join(draw.choices(characters, k=draw.randint(1, 5)))
+        if kind < 0.85:
+            return " ".join(draw.choices(words, k=draw.randint(1, 3)))
+        return f"{draw.randrange(10 ** draw.randint(1, 4)) / draw.choice((1, 10, 100)):g}"
+
+    made = []
+    for _ in range(COPYING_LINES):
+        chosen = [piece() for _ in range(draw.randint(3, 9))]
+        first = "; ".join(chosen)
+        if draw.random() < 0.6:
+            draw.shuffle(chosen)
+        made.append(f"{first}: {draw.choice(('; ', ', ', '，', ' ')).join(chosen)}")
+    return made
 
 
 def balanced_english(rows: list[Row]) -> list[Row]:

@@ -42,6 +42,13 @@ Examples:
 @click.option(
     "--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True, help="The peak."
 )
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adamw", "muon"]),
+    default="adamw",
+    show_default=True,
+    help="muon learns faster from nothing.",
+)
 @click.option("--max-tokens", type=click.IntRange(min=8), help="Cut rows there.  [default: the base's limit]")
 @click.option("--vocab-size", type=click.IntRange(min=300), help="Of a fresh tokenizer (tiny, small).")
 @click.option(
@@ -59,11 +66,14 @@ def command(json: bool, data: tuple[Path, ...], **given: Any) -> None:
 
     \b
     TASK is one of
-      sentiment    classify: rows have text and label
+      sentiment    classify: rows have text and label (and may have teacher,
+                   class probabilities of a larger model to learn from as well)
       summary      write: rows have text and summary
       description  write: rows have attributes and description
                    (summary,description trains both into one model)
       mlm, clm     read on, masked (BERT) or causal (GPT-2): rows have text
+
+    Rows with the same group, where they name one, are set aside together.
 
     Ends with the development metrics. Needs: pip install 'edgelm[export]'
     """

@@ -25,6 +25,8 @@ GENERATION = (
     "top_p",
     "repetition_penalty",
     "no_repeat_ngram_size",
+    "coverage_bonus",
+    "quote_bonus",
     "seed",
     "stop",
     "variants",
@@ -100,6 +102,8 @@ def _flags(names: Iterable[str]) -> str:
 @click.option("--top-p", type=float, help="Sample from the most probable tokens that add up to P.")
 @click.option("--repetition-penalty", type=float, help="Above 1 makes tokens already used less probable.")
 @click.option("--no-repeat-ngram-size", type=int, help="Repeat no sequence of N tokens; 0 allows all.")
+@click.option("--coverage-bonus", type=float, help="How much a description leans to naming every value; 0 is off.")
+@click.option("--quote-bonus", type=float, help="How much a summary leans to the words of its text; 0 is off.")
 @click.option("--seed", type=int, help="The same seed gives the same sample.")
 @click.option("--stop", multiple=True, help="End before this text (repeatable).")
 @click.option("--variants", type=click.IntRange(min=1), help="Sample N descriptions.")

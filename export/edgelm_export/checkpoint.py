@@ -19,8 +19,10 @@ INDEX = "model.safetensors.index.json"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 PROMPTS_FILE = "prompts.json"
-# Fields of generation_config.json that the runtime has under the same name.
-GENERATION_FIELDS = ("max_new_tokens", "no_repeat_ngram_size", "repetition_penalty")
+# Fields of generation_config.json that the runtime has under the same name (the last two are edgelm's own).
+GENERATION_FIELDS = (
+    "max_new_tokens", "no_repeat_ngram_size", "repetition_penalty", "coverage_bonus", "quote_bonus",
+)  # fmt: skip
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p")
 
 

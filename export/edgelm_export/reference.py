@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_runtime.generate.guides import Guide
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.sampling import edit_logits
 
@@ -39,12 +40,16 @@ class Reference:
                 found.append((logits[0, -1] if self._last_only else logits[0]).numpy().copy())
         return found
 
-    def greedy(self, prompt: Sequence[int], options: GenerationOptions, end: int | None) -> list[int]:
+    def greedy(
+        self, prompt: Sequence[int], options: GenerationOptions, end: int | None, guide: Guide | None = None
+    ) -> list[int]:
         """The token ids of a greedy answer, without the end token."""
-        return greedy_ids(self.model, prompt, options, end)
+        return greedy_ids(self.model, prompt, options, end, guide)
 
 
-def greedy_ids(model: Any, prompt: Sequence[int], options: GenerationOptions, end: int | None) -> list[int]:
+def greedy_ids(
+    model: Any, prompt: Sequence[int], options: GenerationOptions, end: int | None, guide: Guide | None = None
+) -> list[int]:
     """Greedy answer of a transformers causal model, without the token ``end``.
 
     A loop of our own and not ``generate``, whose repetition rules look at the prompt as well: a summary may quote.
@@ -54,10 +59,13 @@ def greedy_ids(model: Any, prompt: Sequence[int], options: GenerationOptions, en
     with torch.inference_mode():
         for _ in range(options.max_new_tokens):
             out = model(input_ids=step, past_key_values=cache, use_cache=True)
-            row = edit_logits(out.logits[0, -1].float().cpu().numpy(), np.array(answer, np.int64), options)
+            row = out.logits[0, -1].float().cpu().numpy()
+            row = edit_logits(row if guide is None else guide.favour(row), np.array(answer, np.int64), options)
             token = int(row.argmax())
             if token == end:
                 break
             answer.append(token)
+            if guide is not None:
+                guide.push(token)
             step, cache = torch.tensor([[token]], device=model.device), out.past_key_values
     return answer

@@ -22,7 +22,7 @@ from edgelm_runtime.tasks.sentiment import softmax
 
 Metrics = dict[str, float]
 Answer = tuple[str, bool]  # text, and whether it ended by itself
-# Greedy answers in torch are slow: more rows of a task are thinned out evenly to this many.
+# Greedy answers in torch are slow: more rows of a task in a language are thinned out evenly to this many.
 MAX_GENERATED = 200
 REPEATED = 6
 
@@ -64,7 +64,8 @@ def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[s
     def answer(model: Any, pair: Pair) -> Answer:
         prompt, options = model.tokenize(pair.source), model.options(temperature=0.0)
         limit = min(options.max_new_tokens, model.context - len(prompt))
-        ids = reference.greedy(prompt, replace(options, max_new_tokens=limit), checkpoint.tokenizer.eos_id)
+        options, guide = replace(options, max_new_tokens=limit), model.guide(pair.source, options)
+        ids = reference.greedy(prompt, options, checkpoint.tokenizer.eos_id, guide)
         return model.decode(ids), len(ids) < limit
 
     return _generation(folder, serves, rows, answer)
@@ -106,16 +107,14 @@ def _filled(row: Row, name: str) -> bool:
 
 
 def evaluation_pairs(rows: Sequence[Row], serves: Sequence[str]) -> list[Pair]:
-    """The rows of the served tasks, thinned out to ``MAX_GENERATED`` a task."""
+    """The rows of the served tasks, thinned out to ``MAX_GENERATED`` of a task in a language."""
     present = [
         task for task in serves if any(all(_filled(row, name) for name in GENERATOR_FIELDS[task]) for row in rows)
     ]
-    pairs = generator_pairs(rows, present)
-    chosen: list[Pair] = []
-    for task in present:
-        mine = [pair for pair in pairs if pair.task == task]
-        chosen += mine[:: -(-len(mine) // MAX_GENERATED)]
-    return chosen
+    groups: dict[tuple[str, str], list[Pair]] = {}
+    for pair in generator_pairs(rows, present):
+        groups.setdefault((pair.task, _language(pair.answer)), []).append(pair)
+    return [pair for mine in groups.values() for pair in mine[:: -(-len(mine) // MAX_GENERATED)]]
 
 
 def _classification(

@@ -56,6 +56,9 @@ def test_options_reach_the_model(run: Invoke, tiny_generator: Path) -> None:
         REVIEW, temperature=0.9, top_k=20, top_p=0.9, repetition_penalty=1.2, seed=7, no_repeat_ngram_size=2
     )
     assert json.loads(sampled.stdout)["text"] == expected.text
+    for task, source, name in (("summary", REVIEW, "quote_bonus"), ("description", SKIRT, "coverage_bonus")):
+        guided = load(tiny_generator, task=task)(source, **{name: 30})
+        assert run(task, source, f"--{name.replace('_', '-')}", "30").stdout == f"{guided.text}\n"
     first = run("summary", REVIEW).stdout.strip()[2]
     assert json.loads(run("summary", REVIEW, "--stop", first, "--json").stdout)["finish_reason"] == "stop"
 

@@ -30,9 +30,10 @@ from transformers import (
 from edgelm_export.finetune import FinetuneOptions, FinetuneReport, finetune
 from edgelm_export.finetune.base import load_base
 from edgelm_export.finetune.data import IGNORED, split_rows
-from edgelm_export.finetune.evaluate import classifier_metrics
+from edgelm_export.finetune.evaluate import GENERATION_DEFAULTS, classifier_metrics
+from edgelm_export.finetune.optimizer import MuonAdamW
 from edgelm_export.finetune.run import _last_checkpoint
-from edgelm_export.finetune.trainer import LanguageModelTrainer, PaddingCollator, quiet
+from edgelm_export.finetune.trainer import ClassifierTrainer, LanguageModelTrainer, PaddingCollator, quiet
 from edgelm_runtime.errors import ExportError, InputError, UnsupportedCheckpoint
 from tests.export.rows import pairs, reviews, write_rows
 from tests.export.tiny import bert, gpt2
@@ -137,7 +138,8 @@ def test_both_generator_tasks_in_one_model(tmp_path: Path) -> None:
         "summary": "<|summary|>{text}<|answer|>", "description": "<|description|>{text}<|answer|>",
     }  # fmt: skip
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "writer")
-    assert (model.generation_config.max_new_tokens, model.generation_config.no_repeat_ngram_size) == (160, 3)
+    saved = model.generation_config.to_dict()
+    assert {name: saved[name] for name in GENERATION_DEFAULTS} == GENERATION_DEFAULTS
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "writer")
     assert tokenizer.encode("<|answer|>") == [tokenizer.convert_tokens_to_ids("<|answer|>")]
 
@@ -234,16 +236,17 @@ import torch
 from edgelm_export.finetune import FinetuneOptions, finetune
 torch.set_num_threads(1)
 finetune(FinetuneOptions("sentiment", "tiny", (Path(sys.argv[1]),), Path(sys.argv[2]), vocab_size=400, epochs=8.0,
-    batch_size=16, learning_rate=1e-3, dev_fraction=0.25, evaluations=8, patience=8))
+    batch_size=16, learning_rate=1e-3, dev_fraction=0.25, evaluations=8, patience=8, optimizer=sys.argv[3]))
 """
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_killed_training_goes_on_where_it_was(
-    review_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    review_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], optimizer: str
 ) -> None:
     out, state = tmp_path / "out", tmp_path / "out.training"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-c", KILLABLE, str(review_file), str(out)]
+    command = [sys.executable, "-c", KILLABLE, str(review_file), str(out), optimizer]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(state.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
@@ -252,7 +255,7 @@ def test_a_killed_training_goes_on_where_it_was(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    settings: dict[str, Any] = {"epochs": 8.0, "evaluations": 8, "patience": 8}
+    settings: dict[str, Any] = {"epochs": 8.0, "evaluations": 8, "patience": 8, "optimizer": optimizer}
     with pytest.raises(ExportError, match="add --resume to go on"):
         _finetune("sentiment", review_file, out, **settings)
 
@@ -276,6 +279,48 @@ def test_resume_without_a_training_is_refused(review_file: Path, tmp_path: Path)
         _finetune("sentiment", review_file, tmp_path / "out", resume=True)
 
 
+def test_muon_takes_the_matrices_of_the_layers_and_adamw_the_rest() -> None:
+    model = BertForMaskedLM(bert().config)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    optimizer = MuonAdamW(model, 1e-3, 0.0)
+    muon, adamw = optimizer._parts
+    chosen = {id(weight) for group in muon.param_groups for weight in group["params"]}
+    names = {name for name, weight in model.named_parameters() if id(weight) in chosen}
+    assert "bert.encoder.layer.0.intermediate.dense.weight" in names
+    assert not [name for name in names if "embeddings" in name or "LayerNorm" in name or "cls" in name]
+    assert len(chosen) + sum(len(group["params"]) for group in adamw.param_groups) == len(before)
+    ids = torch.randint(5, 50, (16, 32), generator=torch.Generator().manual_seed(0))
+    model(ids, labels=ids).loss.backward()
+    optimizer.step()
+    for name, weight in model.named_parameters():
+        change = weight.detach() - before[name]
+        assert change.abs().max() > 0 or weight.grad is None or not weight.grad.any(), name
+        if name in names:  # all directions move alike, together as much as in an AdamW step: 0.2 of the rate
+            assert change.pow(2).mean().sqrt() == pytest.approx(2e-4, rel=0.3)
+
+
+def test_a_teacher_weighs_as_much_as_the_label() -> None:
+    rows = [{"input_ids": [5, 6], "label": 1, "teacher": [0.6, 0.4]}, {"input_ids": [7], "label": 0}]
+    batch = PaddingCollator(0)(rows)
+    model = bert()
+    loss, outputs = ClassifierTrainer.__new__(ClassifierTrainer).compute_loss(model, batch, return_outputs=True)
+    log = outputs["logits"].log_softmax(-1)
+    expected = -(0.3 * log[0, 0] + 0.7 * log[0, 1] + log[1, 0]) / 2
+    torch.testing.assert_close(loss, expected)
+    plain = PaddingCollator(0)([{**row, "teacher": []} for row in rows])
+    assert "teacher" not in plain
+    found = ClassifierTrainer.__new__(ClassifierTrainer).compute_loss(model, plain)
+    torch.testing.assert_close(found, model(**plain).loss)
+
+
+def test_a_teacher_that_contradicts_the_labels_is_heard(review_file: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in review_file.read_text("utf-8").splitlines()]
+    taught = [{**row, "teacher": [float(row["label"]), 1.0 - row["label"]]} for row in rows]
+    data = write_rows(tmp_path / "taught.jsonl", taught)
+    report = _finetune("sentiment", data, tmp_path / "out", epochs=2.0)
+    assert report.metrics["accuracy"] < 85  # half of every target says the opposite
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_loss_is_that_of_transformers(causal: bool) -> None:
     model = gpt2() if causal else BertForMaskedLM(bert().config).eval()
@@ -293,7 +338,7 @@ def test_a_batch_is_padded_to_its_longest_row() -> None:
     assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 7, 7]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[1, 2, 3], [4, IGNORED, IGNORED]]
-    classes = PaddingCollator(7)([{"input_ids": [1], "label": 1}, {"input_ids": [2, 2], "label": 0}])  # type: ignore[list-item]
+    classes = PaddingCollator(7)([{"input_ids": [1], "label": 1}, {"input_ids": [2, 2], "label": 0}])
     assert classes["labels"].tolist() == [1, 0]
 
 

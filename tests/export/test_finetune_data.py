@@ -23,6 +23,7 @@ from edgelm_export.finetune.data import (
     pack_lines,
     read_rows,
     split_rows,
+    teacher,
 )
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.manifest import TokenizerSpec
@@ -38,6 +39,14 @@ def tokenizer() -> TextTokenizer:
     made = train_gpt2_tokenizer(TEXTS, 400, MAX_TOKENS)
     spec = TokenizerSpec("tokenizer.json", MAX_TOKENS, 0, 0, 0)
     return TextTokenizer(made.backend_tokenizer.to_str().encode(), spec)
+
+
+@given(st.text("裙白色显瘦的", min_size=1, max_size=4), st.text("裙白色显瘦的，a1 ", max_size=8))
+def test_a_han_value_is_the_same_tokens_wherever_it_stands(tokenizer: TextTokenizer, value: str, around: str) -> None:
+    ids = tokenizer.encode(value, special=False)
+    for text in (around + value, value + around, around + value + around):
+        inside = tokenizer.encode(text, special=False)
+        assert any(inside[start : start + len(ids)] == ids for start in range(len(inside)))
 
 
 def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
@@ -112,6 +121,14 @@ def test_the_split_has_about_the_fraction_asked_for() -> None:
     rows = [{"text": str(index)} for index in range(4000)]
     assert len(split_rows(rows, 0.1)[1]) == pytest.approx(400, abs=80)
     assert split_rows(rows, 0.1) == split_rows(rows, 0.1)
+
+
+def test_a_group_stays_together() -> None:
+    rows = [{"text": str(index), "group": str(index % 50)} for index in range(500)]
+    train, dev = split_rows(rows, 0.2)
+    assert train
+    assert dev
+    assert not {row["group"] for row in train} & {row["group"] for row in dev}
 
 
 def test_a_lone_surrogate_does_not_stop_the_split() -> None:
@@ -189,6 +206,18 @@ def test_negative_and_positive_may_be_written_out() -> None:
     assert [label_id({"label": label}, names) for label in ("negative", "positive", 0, "1")] == [0, 1, 0, 1]
     with pytest.raises(InputError, match="label 'neutral'"):
         label_id({"label": "neutral"}, names)
+
+
+def test_a_teacher_gives_one_probability_for_each_class() -> None:
+    assert teacher({"text": "x"}, ["a", "b"]) == {}
+    assert teacher({"teacher": [0.25, 0.75]}, ["a", "b"]) == {"teacher": [0.25, 0.75]}
+    assert teacher({"teacher": [1, 0]}, ["a", "b"]) == {"teacher": [1.0, 0.0]}
+
+
+@pytest.mark.parametrize("given", [[0.5], [0.2, 0.2], [-0.5, 1.5], ["0.5", "0.5"], 0.5, {"a": 1.0, "b": 0.0}])
+def test_another_teacher_is_refused(given: Any) -> None:
+    with pytest.raises(InputError, match=r"accepted is a list of 2 probabilities, of \['a', 'b'\]"):
+        teacher({"teacher": given}, ["a", "b"])
 
 
 def test_rows_are_what_json_says(tmp_path: Path) -> None:

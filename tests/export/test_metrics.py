@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from edgelm_export.finetune.data import Pair
 from edgelm_export.metrics import classification_metrics, first_sentence, format_table, repeats_ngram, rouge_l
-from edgelm_export.taskmetrics import generation_metrics, metric_columns, named_values
+from edgelm_export.taskmetrics import (
+    MAX_GENERATED,
+    evaluation_pairs,
+    generation_metrics,
+    metric_columns,
+    named_values,
+)
 
 
 def _slow_rouge_l(reference: str, candidate: str) -> float:
@@ -130,3 +136,12 @@ def test_tables_are_aligned_and_a_metric_may_be_missing() -> None:
     rows = metric_columns({"torch": {"f1": 1.0}, "int8": {"f1": 2.0, "same": 3.0}})
     assert rows[0] == ["f1", 1.0, 2.0]
     assert rows[1] == ["same", "", 3.0]
+
+
+def test_many_rows_are_thinned_out_by_task_and_language() -> None:
+    chinese = [{"text": f"很长的正文{index}", "summary": f"短标题{index}"} for index in range(2 * MAX_GENERATED + 1)]
+    english = [{"text": f"a long text {index}", "summary": f"short {index}"} for index in range(7)]
+    chosen = evaluation_pairs([*chinese, *english], ["summary"])
+    answers = [pair.answer for pair in chosen]
+    assert answers[-7:] == [f"short {index}" for index in range(7)]
+    assert answers[:-7] == [f"短标题{index}" for index in range(0, 2 * MAX_GENERATED + 1, 3)]

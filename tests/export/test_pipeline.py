@@ -80,6 +80,21 @@ def test_a_float32_generator_writes_what_torch_writes(gpt2_folder: Path, tmp_pat
         assert plain == [token for token in generated[0, len(prompt) :].tolist() if token != 0]
 
 
+def test_a_guided_generator_writes_what_torch_writes(gpt2_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(gpt2_folder, tmp_path / "gpt2"))
+    settings = {"max_new_tokens": 24, "coverage_bonus": 2.5, "quote_bonus": 1.5}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    export(ExportOptions(folder, tmp_path / "bundle", precision="fp32"))
+    reference = Reference(load_checkpoint(folder))
+    for task, source in (("summary", "It works well."), ("description", "颜色: 白色; type: laptop")):
+        model: Any = load(tmp_path / "bundle", task=task)
+        options = model.options()
+        assert (options.coverage_bonus, options.quote_bonus) == (2.5, 1.5)
+        expected = reference.greedy(model.tokenize(source), options, 0, model.guide(source, options))
+        assert model(source).text == model.decode(expected)
+        assert model(source).text != model(source, coverage_bonus=0, quote_bonus=0).text
+
+
 def test_the_manifest_says_what_was_asked_for(bert_folder: Path, tmp_path: Path) -> None:
     options = ExportOptions(
         bert_folder, tmp_path / "out", name="reviews", version="7", languages=("zh",), licence="MIT",

@@ -53,6 +53,18 @@ def test_variants_are_sampled_with_following_seeds(model: Description) -> None:
     assert result.notes == ()
 
 
+def test_a_high_bonus_names_every_value_and_no_yes_or_no(model: Description) -> None:
+    attributes = {"型": "裙", "n": "b 25", "g": "a b, c", "w": "no", "t": "qzqzqzqzqzqzqzqzqz"}
+    text = model(attributes, coverage_bonus=100, max_new_tokens=36, no_repeat_ngram_size=0).text
+    assert all(value in text for value in ("裙", "b 25", "a b", "c"))
+    guide = model.guide(attributes, model.options(coverage_bonus=100))
+    assert guide is not None
+    assert guide.left == 4
+    assert model.guide(attributes, model.options(coverage_bonus=0)) is None
+    varied = model(attributes, variants=2, seed=1, coverage_bonus=100, max_new_tokens=36, no_repeat_ngram_size=0)
+    assert all("b 25" in variant for variant in varied.variants)
+
+
 def test_one_variant_that_the_limit_cut_is_said(model: Description) -> None:
     orders = set()
     for seed in range(20):

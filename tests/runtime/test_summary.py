@@ -242,3 +242,15 @@ def test_joined_summaries_are_sentences() -> None:
     assert join_sentences([" 很好", "", "不错！", "她说“好。”"], "zh") == "很好。不错！她说“好。”"
     assert join_sentences(["good ", "fine.", " "], "en") == "good. fine."
     assert join_sentences(["", " "], "en") == ""
+
+
+def test_a_high_bonus_quotes_and_windows_have_their_own(model: Summary) -> None:
+    text = "物流很快，质量也好。"
+    ids = set(model.tokenizer.encode(text, special=False))
+    result = model(text, quote_bonus=100, max_new_tokens=20, ignore_eos=True)
+    assert set(model.tokenizer.encode(result.text, special=False)) <= ids
+    assert result.text != model(text, max_new_tokens=20, ignore_eos=True).text
+    long = "a b c d e f g. " * 60
+    quoted = model(long, quote_bonus=100, max_new_tokens=8)
+    assert quoted.windows > 1
+    assert set(quoted.text) <= set(long)

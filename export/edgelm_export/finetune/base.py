@@ -150,18 +150,18 @@ def train_bert_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int)
 
 
 def train_gpt2_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer as GPT-2's, with Han runs cut off and special tokens for the prompts.
+    """A byte-level BPE tokenizer as GPT-2's, with special tokens for the prompts and every Han character by itself.
 
-    Tokens hold four Han characters at the most: longer ones would tie an attribute's value to its neighbours.
+    An attribute's value is then the same tokens in the prompt as in the middle of a sentence: it can be copied.
     """
     special = [END, "<|summary|>", "<|description|>", ANSWER]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(r"\p{Han}+|\p{N}"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [pre_tokenizers.Split(Regex(r"\p{Han}|\p{N}"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=special, max_token_length=12, show_progress=False,
+        vocab_size=vocab_size, special_tokens=special, max_token_length=16, show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
     tokenizer.train_from_iterator(texts, trainer)

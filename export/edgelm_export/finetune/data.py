@@ -18,7 +18,7 @@ from edgelm_runtime.tasks.attributes import canonical, parse
 from edgelm_runtime.tokenizer import TextTokenizer
 
 Row = dict[str, Any]
-Encoded = dict[str, list[int]]
+Encoded = dict[str, Any]
 IGNORED = -100  # torch's cross entropy skips rows with this label
 
 # The fields a row of each generator task has: what the model reads, and what it is to write.
@@ -87,10 +87,11 @@ def check_fields(rows: list[Row], fields: Sequence[str]) -> list[Row]:
 
 
 def split_rows(rows: Sequence[Row], fraction: float) -> tuple[list[Row], list[Row]]:
-    """Split into (training, development) by a hash of each row's text.
+    """Split into (training, development) by a hash of each row's text, or of its ``group`` where it names one.
 
     The same text lands on the same side in every file and every task, so that a text that is the input of one task
-    and the answer of another never leaks from training into development.
+    and the answer of another never leaks from training into development. A group holds together what is not the same
+    text but the same thing: all texts about one product.
     """
     train: list[Row] = []
     dev: list[Row] = []
@@ -101,7 +102,7 @@ def split_rows(rows: Sequence[Row], fraction: float) -> tuple[list[Row], list[Ro
 
 
 def _split_text(row: Row) -> str:
-    return str(row.get("description") or row.get("text") or "")
+    return str(row.get("group") or row.get("description") or row.get("text") or "")
 
 
 @dataclass(frozen=True)
@@ -180,3 +181,22 @@ def label_id(row: Row, names: Sequence[str]) -> int:
     if label not in names:
         raise InputError(f"label {label!r} in the development rows; the training rows have {list(names)}")
     return names.index(label)
+
+
+def teacher(row: Row, names: Sequence[str]) -> dict[str, list[float]]:
+    """The class probabilities that a larger model gave the row, to distil from; nothing where it has none.
+
+    Raises:
+        InputError: ``teacher`` is not one probability for each class.
+    """
+    given = row.get("teacher")
+    if given is None:
+        return {}
+    if (
+        not isinstance(given, list)
+        or len(given) != len(names)
+        or not all(isinstance(p, int | float) and 0 <= p <= 1 for p in given)
+        or abs(sum(given) - 1) > 0.01
+    ):
+        raise InputError(f"teacher {given!r}: accepted is a list of {len(names)} probabilities, of {list(names)}")
+    return {"teacher": [float(p) for p in given]}

@@ -16,8 +16,9 @@ from edgelm_runtime.tokenizer import TextTokenizer
 # Generating is slow in torch: this many answers a task give ROUGE-L to about a point.
 GENERATED = 100
 ANSWER_TOKENS = 96
-# Greedy answers of a small model loop without these; they are saved with the model, and export copies them.
-GENERATION_DEFAULTS = {"max_new_tokens": 160, "no_repeat_ngram_size": 3}
+# Greedy answers of a small model loop and forget their source without these (perf/LOG.md has the tries); they are saved
+# with the model, and export copies them.
+GENERATION_DEFAULTS = {"max_new_tokens": 160, "no_repeat_ngram_size": 3, "coverage_bonus": 2.5, "quote_bonus": 1.0}
 
 
 def classifier_metrics(trainer: Any, rows: Sequence[Row]) -> dict[str, float]:

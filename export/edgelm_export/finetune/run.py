@@ -16,7 +16,8 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, set_
 from edgelm_export.checkpoint import PROMPTS_FILE
 from edgelm_export.finetune import data, evaluate
 from edgelm_export.finetune.base import Base, load_base
-from edgelm_export.finetune.trainer import LanguageModelTrainer, PaddingCollator, has_bfloat16, quiet
+from edgelm_export.finetune.optimizer import MuonAdamW
+from edgelm_export.finetune.trainer import ClassifierTrainer, LanguageModelTrainer, PaddingCollator, has_bfloat16, quiet
 from edgelm_export.metrics import classification_metrics, format_table
 from edgelm_runtime.errors import ExportError, InputError
 from edgelm_runtime.manifest import TokenizerSpec
@@ -43,6 +44,7 @@ class FinetuneOptions:
     epochs: float = 3.0
     batch_size: int = 32
     learning_rate: float = 1e-4
+    optimizer: str = "adamw"
     max_tokens: int | None = None
     vocab_size: int | None = None
     evaluations: int = 6
@@ -173,7 +175,10 @@ def _prepare_classifier(options: FinetuneOptions, train: list[data.Row], dev: li
 
     def encode(rows: list[data.Row]) -> list[Any]:
         ids = base.tokenizer([str(row["text"]) for row in rows], truncation=True, max_length=size)["input_ids"]
-        return [{"input_ids": x, "label": data.label_id(row, labels)} for x, row in zip(ids, rows, strict=True)]
+        return [
+            {"input_ids": x, "label": data.label_id(row, labels), **data.teacher(row, labels)}
+            for x, row in zip(ids, rows, strict=True)
+        ]
 
     collator = PaddingCollator(base.tokenizer.pad_token_id or 0)
     return Prepared(
@@ -256,8 +261,11 @@ def _train(options: FinetuneOptions, prepared: Prepared, state: Path) -> Trainer
         "train_dataset": prepared.train, "eval_dataset": prepared.dev,
         "callbacks": [EarlyStoppingCallback(options.patience)],
     }  # fmt: skip
+    if options.optimizer == "muon":
+        optimizer = MuonAdamW(prepared.base.model, options.learning_rate, arguments.weight_decay)
+        settings["optimizers"] = (optimizer, None)  # the Trainer makes the schedule
     if prepared.causal is None:
-        trainer = Trainer(**settings, compute_metrics=_accuracy)
+        trainer = ClassifierTrainer(**settings, compute_metrics=_accuracy)
     else:
         trainer = LanguageModelTrainer(**settings, causal=prepared.causal)
     quiet(trainer).train(resume_from_checkpoint=_last_checkpoint(state) if options.resume else None)

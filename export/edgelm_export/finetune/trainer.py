@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Sequence
@@ -44,6 +45,28 @@ class LanguageModelTrainer(Trainer):  # type: ignore[misc]
         return (loss, {"loss": loss}) if return_outputs else loss
 
 
+class ClassifierTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer for classifiers that learns from a teacher's probabilities as much as from the labels."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = False
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Mean cross entropy (float32 scalar) with targets half label and half teacher (Hinton et al., 2015).
+
+        A row without a teacher has its label alone.
+        """
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])["logits"].float()
+        labels = torch.nn.functional.one_hot(inputs["labels"], logits.shape[-1]).float()
+        taught = inputs.get("teacher")
+        targets = labels if taught is None else torch.where(taught.isnan(), labels, (labels + taught) / 2)
+        loss = torch.nn.functional.cross_entropy(logits, targets)
+        return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+
 @dataclass(frozen=True)
 class PaddingCollator:
     """Pads a batch to its longest row; ``labels`` default to the inputs themselves (raw causal lines)."""
@@ -58,11 +81,20 @@ class PaddingCollator:
         input_ids = self._padded([row["input_ids"] for row in rows], longest, self.pad_id)
         mask = self._padded([[1] * len(row["input_ids"]) for row in rows], longest, 0)
         if "label" in rows[0]:
-            return {"input_ids": input_ids, "attention_mask": mask, "labels": torch.tensor([r["label"] for r in rows])}
-        labels = self._padded([row.get("labels", row["input_ids"]) for row in rows], longest, IGNORED)
+            labels = torch.tensor([row["label"] for row in rows])
+            return {"input_ids": input_ids, "attention_mask": mask, "labels": labels, **self._teacher(rows)}
+        learned = [row["labels"] if "labels" in row else row["input_ids"] for row in rows]
+        labels = self._padded(learned, longest, IGNORED)
         if self.mask_id is not None:
             input_ids, labels = self._masked(input_ids, labels)
         return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+
+    @staticmethod
+    def _teacher(rows: Sequence[Encoded]) -> dict[str, Tensor]:
+        """float32 [batch, classes], NaN in rows without a teacher; nothing where no row has one."""
+        size = max(len(row.get("teacher", [])) for row in rows)
+        none = [math.nan] * size
+        return {"teacher": torch.tensor([row.get("teacher", none) for row in rows])} if size else {}
 
     @staticmethod
     def _padded(rows: Sequence[Sequence[int]], longest: int, value: int) -> Tensor:

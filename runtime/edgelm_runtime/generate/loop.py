@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..errors import BundleRejected, InputError
 from ..session import Binding, Session, bind, input_shapes, ort_value, output_shapes, run_bound
 from .cache import CacheLayout, KVCache
+from .guides import Guide
 from .options import GenerationOptions
 from .sampling import choose, fresh_seed, new_generator
 
@@ -50,15 +51,20 @@ class GeneratorSession:
         self.suppressed = np.array([token for token in suppressed if token < vocab and token != eos_id], dtype=np.int64)
 
     def stream(
-        self, prompt: Sequence[int], options: GenerationOptions, ends: Callable[[int], bool] | None = None
+        self,
+        prompt: Sequence[int],
+        options: GenerationOptions,
+        ends: Callable[[int], bool] | None = None,
+        guide: Guide | None = None,
     ) -> TokenStream:
         """Start an answer to `prompt` (token ids).
 
         `ends` is given each token before it is yielded, and ends the answer with it by returning True: this is how
-        `options.stop`, which is about text, takes effect. Raises InputError at once for a prompt that is empty, has
+        `options.stop`, which is about text, takes effect. `guide` holds the answer to its source, and is used for no
+        other. Raises InputError at once for a prompt that is empty, has
         an id outside the vocabulary, or fills the context.
         """
-        return TokenStream(self, self._checked(prompt), options, ends)
+        return TokenStream(self, self._checked(prompt), options, ends, guide)
 
     def logits(self, prompt: Sequence[int], *, stepwise: bool = False) -> npt.NDArray[np.float32]:
         """Logits, float32 [vocab], of the position after `prompt`, read in one run or, `stepwise`, token by token.
@@ -108,10 +114,12 @@ class TokenStream(Iterator[int]):
         prompt: npt.NDArray[np.int64],
         options: GenerationOptions,
         ends: Callable[[int], bool] | None,
+        guide: Guide | None,
     ) -> None:
         self.finish_reason = ""
         self.prompt_tokens = len(prompt)
         self._ends = ends
+        self._guide = guide
         self._tokens = self._decode(model, prompt, options)
 
     def __next__(self) -> int:
@@ -130,7 +138,7 @@ class TokenStream(Iterator[int]):
         logits = np.empty((1, model.vocab), dtype=np.float32)
         answer = np.empty(capacity - len(prompt), dtype=np.int64)
         random = new_generator(fresh_seed() if options.seed is None else options.seed)
-        plain = options.greedy and not options.edits_logits
+        plain, guide = options.greedy and not options.edits_logits, self._guide
 
         # 2. Prefill: the whole prompt in one run.
         prefill = _BoundStep(model, cache, logits, len(prompt))
@@ -143,7 +151,10 @@ class TokenStream(Iterator[int]):
             # 3. Choose the next token from the logits of the last position.
             row[model.suppressed] = -np.inf
             token = _most_probable(row)
-            if not plain:
+            if guide is not None:
+                token = choose(guide.favour(row), answer[:count], options, random)
+                guide.push(token)
+            elif not plain:
                 token = choose(row, answer[:count], options, random)
             if token == model.eos_id and not options.ignore_eos:
                 self.finish_reason = "stop"

@@ -27,6 +27,10 @@ class GenerationOptions:
     seed                  of the sampler; None draws a fresh one
     stop                  texts that end the answer; they are not part of it
     ignore_eos            go on after the end-of-text token (for benchmarks)
+    coverage_bonus        a description: added to the logits of tokens that begin an attribute's value that is not
+                          named yet, twice that to those that go on with it; 0 is off
+    quote_bonus           a summary: added to the logits of tokens that its text has, and again to those that follow
+                          there on the last token; 0 is off
 
     The penalty and the n-gram rule look at the answer only, not at the prompt: a summary may quote its source.
     """
@@ -40,6 +44,8 @@ class GenerationOptions:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    coverage_bonus: float = 0.0
+    quote_bonus: float = 0.0
 
     def __post_init__(self) -> None:
         # A list of stop strings (JSON has no tuples) is taken as it is meant; a bare string is not a list of letters.
@@ -95,6 +101,8 @@ def _violations(options: GenerationOptions) -> list[tuple[str, str]]:
             f"at most {MAX_STOP_STRINGS} texts of 1 to {MAX_STOP_LENGTH} characters",
         ),
         ("ignore_eos", isinstance(options.ignore_eos, bool), "true or false"),
+        ("coverage_bonus", _is_number(options.coverage_bonus, 0, 100), "a number from 0 (off) to 100"),
+        ("quote_bonus", _is_number(options.quote_bonus, 0, 100), "a number from 0 (off) to 100"),
     )
     return [(name, accepted) for name, valid, accepted in checks if not valid]
 

@@ -23,6 +23,7 @@ NOT_IN_NAMES = ":：;；#{\n"
 
 Attributes = list[tuple[str, str]]
 
+_ANSWERS = frozenset(["yes", "no", "true", "false", "none", "是", "否", "有", "无"])
 _SEPARATOR = re.compile(r"([;；])")
 _NAME_END = re.compile(r"[:：]")
 
@@ -50,6 +51,12 @@ def parse(source: Mapping[str, object] | str) -> Attributes:
 def canonical(attributes: Iterable[tuple[str, str]]) -> str:
     """The text that the model reads, "key: value; key: value", from what parse returned."""
     return "; ".join(f"{name}: {value}" for name, value in attributes)
+
+
+def to_name(attributes: Iterable[tuple[str, str]]) -> list[str]:
+    """The values that a text about the product can name, each once: a list item by item, without yes and no."""
+    items = (item.strip() for _, value in attributes for item in value.split(","))
+    return list(dict.fromkeys(item for item in items if item and item.lower() not in _ANSWERS))
 
 
 def _from_text(text: str) -> Attributes:

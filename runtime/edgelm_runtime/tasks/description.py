@@ -7,16 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import InputError
+from ..generate.guides import Coverage
 from ..generate.options import GenerationOptions
 from ..results import TextResult
 from ..script import language_of
 from ..tokenizer import checked
-from .attributes import canonical, parse
+from .attributes import canonical, parse, to_name
 from .generation import Account, Generation, Writing
 
 MAX_VARIANTS = 64
 VARIANT_TEMPERATURE = 0.8
 VARIANT_TOP_P = 0.9
+# Nobody names a longer value word by word: it is a title that the text is about.
+MAX_VALUE_TOKENS = 16
 
 
 class Description(Generation):
@@ -41,8 +44,8 @@ class Description(Generation):
             prompt = self._prompt(text)
         chosen = self._seeded(chosen, account)
         texts = tuple(
-            "".join(self._write(prompt, replace(chosen, seed=(chosen.seed or 0) + index), account))
-            for index in range(variants)
+            "".join(self._write(prompt, replace(chosen, seed=seed), account, self.guide(text, chosen)))
+            for seed in range(chosen.seed or 0, (chosen.seed or 0) + variants)
         )
         return account.result(self.bundle.manifest.name, texts[0], texts)
 
@@ -52,7 +55,20 @@ class Description(Generation):
         account, text = self._start(attributes)
         with account.watch("tokenize"):
             prompt = self._prompt(text)
-        return Writing(self._answer(prompt, self._seeded(chosen, account), account))
+        return Writing(self._answer(prompt, self._seeded(chosen, account), account, self.guide(text, chosen)))
+
+    def guide(self, attributes: Mapping[str, object] | str, options: GenerationOptions) -> Coverage | None:
+        """The values that a description of these attributes should name; None where the options want no bonus."""
+        if not options.coverage_bonus:
+            return None
+        phrases = []
+        for value in to_name(parse(attributes)):
+            # A word after a space is other tokens than one at the start; Chinese has no spaces.
+            forms = (value,) if language_of(value) == "zh" else (f" {value}", value)
+            spellings = (self.tokenizer.encode(form, special=False) for form in forms)
+            if short := [ids for ids in spellings if 0 < len(ids) <= MAX_VALUE_TOKENS]:
+                phrases.append(short)
+        return Coverage(phrases, options.coverage_bonus, self.generator.eos_id)
 
     def tokenize(self, attributes: Mapping[str, object] | str) -> list[int]:
         """First stage: the prompt's token ids, template included."""

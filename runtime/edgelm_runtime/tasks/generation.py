@@ -10,6 +10,7 @@ from typing import Any
 from ..bundle import Bundle
 from ..device import choose_variant, default_threads
 from ..errors import BundleRejected, InputError
+from ..generate.guides import Guide
 from ..generate.loop import GeneratorSession, TokenStream
 from ..generate.options import GenerationOptions
 from ..generate.sampling import fresh_seed
@@ -182,10 +183,12 @@ class Generation:
             ) from error
         return defaults
 
-    def _write(self, prompt: Sequence[int], options: GenerationOptions, account: Account) -> Iterator[str]:
+    def _write(
+        self, prompt: Sequence[int], options: GenerationOptions, account: Account, guide: Guide | None = None
+    ) -> Iterator[str]:
         """Start one answer and return its text piece by piece. Raises InputError at once for a prompt too long."""
         reader = _Reader(self.tokenizer, options.stop)
-        return self._read(self.generator.stream(prompt, options, reader.read), reader, account)
+        return self._read(self.generator.stream(prompt, options, reader.read, guide), reader, account)
 
     @staticmethod
     def _read(tokens: TokenStream, reader: _Reader, account: Account) -> Iterator[str]:
@@ -208,10 +211,10 @@ class Generation:
         account.finish_reason = "length" if account.finish_reason == "length" else finish
 
     def _answer(
-        self, prompt: Sequence[int], options: GenerationOptions, account: Account
+        self, prompt: Sequence[int], options: GenerationOptions, account: Account, guide: Guide | None = None
     ) -> Generator[str, None, TextResult]:
         """What a Writing reads. Raises InputError at once for a prompt too long."""
-        return self._collect(self._write(prompt, options, account), account)
+        return self._collect(self._write(prompt, options, account, guide), account)
 
     def _collect(self, pieces: Iterator[str], account: Account) -> Generator[str, None, TextResult]:
         parts = []

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import replace
 from typing import Any
 
+from ..generate.guides import Quoting
 from ..generate.options import GenerationOptions
 from ..results import TextResult
 from ..script import language_of
@@ -51,7 +52,7 @@ class Summary(Generation):
             account.notes.append(f"only the first {read:,} of {len(cleaned):,} characters were read")
         chosen = self._seeded(chosen, account)
         if len(windows) == 1:
-            return Writing(self._answer(prompt, chosen, account))
+            return Writing(self._answer(prompt, chosen, account, self.guide(windows[0], chosen)))
         account.windows = len(windows)
         account.notes.append(
             f"the text is longer than the context of {self.context} tokens: it was summarised in {len(windows)} "
@@ -62,6 +63,12 @@ class Summary(Generation):
     def tokenize(self, text: str) -> list[int]:
         """First stage: the prompt's token ids, template included; not cut to the context."""
         return self._prompt(checked(text)[0])
+
+    def guide(self, text: str, options: GenerationOptions) -> Quoting | None:
+        """What makes a summary use the words of its text; None where the options want no bonus."""
+        if not options.quote_bonus:
+            return None
+        return Quoting(self.tokenizer.encode(text, special=False), options.quote_bonus)
 
     def _room(self, options: GenerationOptions) -> int:
         """Tokens that a text may have: the context less the template and the answer (a quarter of it at the most)."""
@@ -75,7 +82,10 @@ class Summary(Generation):
         # A part takes at most a quarter of a window, so that every pass leaves a quarter of the text.
         brief = replace(options, max_new_tokens=min(options.max_new_tokens, room // 4))
         for _ in range(MAX_PASSES):
-            parts = ["".join(self._write(self._prompt(window), brief, account)) for window in windows]
+            parts = [
+                "".join(self._write(self._prompt(window), brief, account, self.guide(window, brief)))
+                for window in windows
+            ]
             joined = join_sentences(parts, account.language)
             # A model that has nothing to say about any window leaves the text's beginning to be summarised.
             windows = cut_windows(joined, self.tokenizer, room)[0] if joined else windows[:1]
@@ -84,7 +94,8 @@ class Summary(Generation):
         if len(windows) > 1:
             account.notes.append("the summaries of the windows were too long together: only the first were used")
         account.finish_reason, account.time_to_first_token = "", None
-        return (yield from self._answer(self._prompt(windows[0]), options, account))
+        guide = self.guide(windows[0], options)
+        return (yield from self._answer(self._prompt(windows[0]), options, account, guide))
 
 
 def cut_windows(text: str, tokenizer: TextTokenizer, room: int) -> tuple[list[str], int]:
