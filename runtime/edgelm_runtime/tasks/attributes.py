@@ -53,10 +53,15 @@ def canonical(attributes: Iterable[tuple[str, str]]) -> str:
     return "; ".join(f"{name}: {value}" for name, value in attributes)
 
 
+def items(attributes: Iterable[tuple[str, str]]) -> list[str]:
+    """The values, each once: a list with commas item by item."""
+    parts = (part.strip() for _, value in attributes for part in value.split(","))
+    return list(dict.fromkeys(part for part in parts if part))
+
+
 def to_name(attributes: Iterable[tuple[str, str]]) -> list[str]:
-    """The values that a text about the product can name, each once: a list item by item, without yes and no."""
-    items = (item.strip() for _, value in attributes for item in value.split(","))
-    return list(dict.fromkeys(item for item in items if item and item.lower() not in _ANSWERS))
+    """The items that a text about the product can name: all but yes and no."""
+    return [item for item in items(attributes) if item.lower() not in _ANSWERS]
 
 
 def _from_text(text: str) -> Attributes:
