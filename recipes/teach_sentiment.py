@@ -47,7 +47,7 @@ def teach(counts: Any, labels: NDArray[np.int64], others: Any) -> NDArray[np.flo
     ratio = _log_count_ratio(present, labels)
     views = [
         (tfidf.transform(counts), tfidf.transform(others), 10.0),
-        (present.multiply(ratio).tocsr(), present_others.multiply(ratio).tocsr(), 0.02),
+        (present.multiply(ratio).tocsr(), present_others.multiply(ratio).tocsr(), 0.1),
     ]
     judged = [
         LogisticRegression(C=c, solver="liblinear").fit(seen, labels).predict_proba(unseen)[:, 1]

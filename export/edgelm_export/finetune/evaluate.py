@@ -18,7 +18,7 @@ GENERATED = 100
 ANSWER_TOKENS = 96
 # Greedy answers of a small model loop and forget their source without these (perf/LOG.md has the tries); they are saved
 # with the model, and export copies them.
-GENERATION_DEFAULTS = {"max_new_tokens": 160, "no_repeat_ngram_size": 3, "coverage_bonus": 2.5, "quote_bonus": 1.0}
+GENERATION_DEFAULTS = {"max_new_tokens": 200, "no_repeat_ngram_size": 3, "coverage_bonus": 2.5, "quote_bonus": 1.0}
 
 
 def classifier_metrics(trainer: Any, rows: Sequence[Row]) -> dict[str, float]:
