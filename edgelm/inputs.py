@@ -66,6 +66,24 @@ def reader_for(task: str, column: str | None) -> Reader:
     return Reader("attributes" if attributes else "text", attributes, whole_row=attributes)
 
 
+def phrases(path: Path) -> tuple[str, ...]:
+    """The phrases of a text file, one a line; blank lines and those that begin with "#" are left out.
+
+    Raises:
+        InputError: no such file, or not UTF-8.
+    """
+    from edgelm_runtime.tasks.words import read_phrases
+
+    return read_phrases(decode(_read(path), str(path)))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
 def read_file(path: Path, reader: Reader) -> Inputs:
     """Read a .txt, .jsonl or .csv file.
 
@@ -74,11 +92,7 @@ def read_file(path: Path, reader: Reader) -> Inputs:
             or nothing in it.
     """
     kind = kind_of(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    text = decode(data, str(path))
+    text = decode(_read(path), str(path))
     if kind == ".csv":
         inputs = parse_csv(text, reader, str(path))
     else:

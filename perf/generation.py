@@ -75,9 +75,13 @@ def _load(task: str, given: argparse.Namespace) -> Any:
 
 
 def _decoding(model: Any, ids: list[int], count: int) -> Any:
+    model.generator.prefixes.limit_bytes = 0  # every round reads the prompt
+
     def decode() -> Decoded:
         start = perf_counter()
-        tokens = model.stream_ids(ids, max_new_tokens=count, temperature=0.0, ignore_eos=True)
+        tokens = model.stream_ids(
+            ids, max_new_tokens=count, temperature=0.0, ignore_eos=True, prompt_lookup_num_tokens=0
+        )
         next(tokens)
         first = perf_counter()
         rest = sum(1 for _ in tokens)

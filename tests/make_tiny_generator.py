@@ -94,9 +94,11 @@ def make_graph(seed: int) -> bytes:
     hidden = graph.node("Add", ["tokens", "places"], ["hidden"])
     for layer in range(LAYERS):
         hidden = add_layer(graph, hidden, layer)
-    last = graph.constant("last", np.array(-1, np.int64))
-    hidden = graph.node("Gather", [hidden, last], ["last_hidden"], axis=1)
-    graph.node("Gemm", [graph.layer_norm(hidden, "final_norm"), embedding], ["logits"], transB=1)
+    start = graph.node("Neg", ["logits_to_keep"], ["start"])
+    end, axis = graph.constant("end", np.array([2**62])), graph.constant("axis", np.array([1]))
+    hidden = graph.node("Slice", [hidden, start, end, axis], ["last_hidden"])
+    head = graph.node("Transpose", [embedding], ["head"], perm=[1, 0])
+    graph.node("MatMul", [graph.layer_norm(hidden, "final_norm"), head], ["logits"])
     return serialized(graph)
 
 
@@ -136,10 +138,11 @@ def serialized(graph: Graph) -> bytes:
         tensor("position_ids", TensorProto.INT64, ["batch", "sequence"]),
         tensor("seqlens_k", TensorProto.INT32, ["batch"]),
         tensor("total_sequence_length", TensorProto.INT32, []),
+        tensor("logits_to_keep", TensorProto.INT64, [1]),
         *(tensor(f"past_key_values.{part}", TensorProto.FLOAT, cache) for part in parts),
     ]
     outputs = [
-        tensor("logits", TensorProto.FLOAT, ["batch", VOCAB]),
+        tensor("logits", TensorProto.FLOAT, ["batch", "kept", VOCAB]),
         *(tensor(f"present.{part}", TensorProto.FLOAT, cache) for part in parts),
     ]
     model = helper.make_model(

@@ -21,7 +21,10 @@ Examples:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle's folder to write.")
 @click.option("--task", help="What the bundle serves.  [default: told by the checkpoint]")
-@click.option("--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)
+@click.option("--precision", type=click.Choice(["int8", "int4", "fp32"]), default="int8", show_default=True)
+@click.option(
+    "--block-size", type=click.Choice([32, 64, 128]), help="Weights that share a scale in int4.  [default: 64, then 32]"
+)
 @click.option("--name", help="The bundle's name.  [default: that of the folder]")
 @click.option("--eval", "eval_file", type=click.Path(path_type=Path), help="Rows to compare the task's metric on.")
 @click.option(
@@ -36,7 +39,10 @@ Examples:
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @click.option("--json", is_flag=True, help="Print the report as one JSON object.")
 def command(json: bool, prompt: tuple[str, ...], **given: Any) -> None:
-    """Turn CHECKPOINT, a Hugging Face folder (BERT classifier or GPT-2), into a bundle.
+    """Turn CHECKPOINT, a Hugging Face folder, into a bundle.
+
+    It may be a BERT classifier, or a GPT-2, GPT-Neo, OPT, Llama (SmolLM), Mistral, Qwen2 or
+    Qwen3 generator.
 
     The finished bundle is compared with the checkpoint in torch; a difference outside the tolerance
     stops the export and leaves nothing behind. Needs: pip install 'edgelm[export]'

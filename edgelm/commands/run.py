@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import click
 
 from edgelm import inputs, outputs
-from edgelm.answering import Model, answers
+from edgelm.answering import CLASSIFIED, WRITTEN, Model, answers
 from edgelm.inputs import Inputs, Item, Problem
 from edgelm.reporting import Problems, Timer, note
 from edgelm_runtime.errors import InputError
@@ -27,6 +27,14 @@ GENERATION = (
     "no_repeat_ngram_size",
     "coverage_bonus",
     "quote_bonus",
+    "prompt_lookup_num_tokens",
+    "num_beams",
+    "length_penalty",
+    "deadline_ms",
+    "banned",
+    "must_include",
+    "absolute_terms",
+    "facts",
     "seed",
     "stop",
     "variants",
@@ -104,6 +112,18 @@ def _flags(names: Iterable[str]) -> str:
 @click.option("--no-repeat-ngram-size", type=int, help="Repeat no sequence of N tokens; 0 allows all.")
 @click.option("--coverage-bonus", type=float, help="How much a description leans to naming every value; 0 is off.")
 @click.option("--quote-bonus", type=float, help="How much a summary leans to the words of its text; 0 is off.")
+@click.option(
+    "--prompt-lookup-num-tokens", type=int, help="Tokens to guess at a time from what stood before; 0 is off."
+)
+@click.option("--num-beams", type=int, help="Keep the N most probable beginnings (beam search); 1 keeps one.")
+@click.option("--length-penalty", type=float, help="Of beam search: above 0 favours long answers, below 0 short ones.")
+@click.option("--deadline-ms", type=float, help="Answer within this time, cut after the last whole sentence.")
+@click.option("--banned", type=click.Path(path_type=Path), help="A file of phrases not to be said, one a line.")
+@click.option("--must-include", multiple=True, help="A phrase that the answer has to hold (repeatable).")
+@click.option("--absolute-terms", is_flag=True, help="Let a Chinese description say what advertising law forbids.")
+@click.option(
+    "--facts", type=click.Choice(["free", "locked"]), help="locked: numbers, units and names from the input only."
+)
 @click.option("--seed", type=int, help="The same seed gives the same sample.")
 @click.option("--stop", multiple=True, help="End before this text (repeatable).")
 @click.option("--variants", type=click.IntRange(min=1), help="Sample N descriptions.")
@@ -115,7 +135,9 @@ def command(task: str, text: str | None, **given: Any) -> None:
     Exit code 5: a line could not be answered (named on stderr, the others are answered).
     """
     chosen = {name: given.pop(name) for name in GENERATION}
-    generation = {name: value for name, value in chosen.items() if value not in (None, ())}
+    generation = {name: value for name, value in chosen.items() if value not in (None, (), False)}
+    if "banned" in generation:
+        generation["banned"] = inputs.phrases(generation["banned"])
     request = Request(task=task, text=text, generation=generation, **given)
     request.check()
     items = _inputs(request)
@@ -135,7 +157,8 @@ def _load(request: Request) -> Model:
     GenerationOptions.from_mapping({}, **options)  # refused once here, not once for every input
     where = request.task if request.bundle is None else request.bundle
     task = load(where, task=request.task, device=request.device, threads=request.threads)
-    return Model(task, request.generation, batched=request.task in CLASSIFIERS)
+    group = CLASSIFIED if request.task in CLASSIFIERS else WRITTEN
+    return Model(task, request.generation, group=1 if "variants" in request.generation else group)
 
 
 def _inputs(request: Request) -> Item | Iterable[Inputs]:

@@ -66,9 +66,31 @@ class GraphBuilder:
         weights = [self.weight(f"{name}.weight", _float32(scale)), self.weight(f"{name}.bias", _float32(bias))]
         return self.one("LayerNormalization", [x, *weights], {"axis": -1, "epsilon": epsilon})
 
+    def rms_norm(self, x: Value, scale: NDArray[Any], epsilon: float, name: str) -> Value:
+        """Root mean square normalization over the last axis (Zhang and Sennrich, 2019), as onnxruntime's own kernel."""
+        weights = [x, self.weight(f"{name}.weight", _float32(scale))]
+        return self.one("SimplifiedLayerNormalization", weights, {"axis": -1, "epsilon": epsilon})
+
     def add(self, left: Value, right: Value) -> Value:
         """Elementwise sum."""
         return self.one("Add", [left, right])
+
+    def multiply(self, left: Value, right: Value) -> Value:
+        """Elementwise product."""
+        return self.one("Mul", [left, right])
+
+    def split(self, x: Value, widths: Sequence[int]) -> tuple[Value, ...]:
+        """The last axis in parts of ``widths``."""
+        name = "split_" + "_".join(map(str, widths))
+        return self.op("Split", [x, self.weight(name, np.array(widths))], {"axis": -1}, outputs=len(widths))
+
+    def by_head(self, x: Value, size: int) -> Value:
+        """[batch, sequence, width] as [batch, sequence, heads, size]."""
+        return self.one("Reshape", [x, self.weight(f"by_head_{size}", np.array([0, 0, -1, size]))])
+
+    def joined(self, x: Value) -> Value:
+        """[batch, sequence, heads, size] as [batch, sequence, width]."""
+        return self.one("Reshape", [x, self.weight("joined", np.array([0, 0, -1]))])
 
     def row(self, x: Value, index: int) -> Value:
         """Row ``index`` of every sequence: [batch, sequence, hidden] to [batch, hidden]."""
@@ -78,6 +100,12 @@ class GraphBuilder:
         """One of ``ACTIVATIONS``, elementwise."""
         node, attributes, domain = ACTIVATIONS[kind]
         return self.one(node, [x], attributes, domain)
+
+    def gate(self, x: Value, kind: str) -> Value:
+        """One of ``GATES``, elementwise."""
+        if kind == "silu":
+            return self.one("QuickGelu", [x], {"alpha": 1.0}, MICROSOFT)
+        return self.activation(x, kind)
 
     def serialize(self) -> bytes:
         """The model as the bytes of a .onnx file."""
@@ -106,6 +134,8 @@ ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
     "relu": ("Relu", {}, ""),
     "tanh": ("Tanh", {}, ""),
 }
+# What may stand before the product of a gated layer: QuickGelu's kernel with alpha 1 is SiLU.
+GATES = ("silu", *ACTIVATIONS)
 
 
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:

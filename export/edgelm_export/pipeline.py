@@ -18,8 +18,15 @@ from edgelm_runtime.bundle import write_bundle
 from edgelm_runtime.errors import ExportError, InputError
 from edgelm_runtime.manifest import FORMAT, GOLDEN_NAME, Manifest, Variant
 
-# In the order in which they are tried: the fastest first, then the one that outliers do not hurt.
-SCHEMES: Mapping[str, tuple[str, ...]] = {"int8": ("int8", "int8-blocks"), "fp32": ("fp32",)}
+# By precision and task, in the order in which they are tried: the fastest first, then those that outliers hurt less.
+SCHEMES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("int8", "text-classification"): ("int8", "int8-blocks"),
+    ("int8", "text-generation"): ("int8-static", "int8-blocks"),
+    ("int4", "text-classification"): ("int4-64", "int4-32"),
+    ("int4", "text-generation"): ("int4-64", "int4-32"),
+    ("fp32", "text-classification"): ("fp32",),
+    ("fp32", "text-generation"): ("fp32",),
+}
 TOOLS = ("edgelm", "torch", "transformers", "onnx-ir", "onnxruntime")
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
 _SERVED = ("sentiment", "summary", "description")
@@ -29,6 +36,7 @@ _SERVED = ("sentiment", "summary", "description")
 class ExportOptions:
     """What to export, to where, and what the manifest is to say.
 
+    ``block_size`` is that of int4, 32, 64 or 128; without it 64, and 32 where 64 answers differently.
     ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
     """
 
@@ -36,6 +44,7 @@ class ExportOptions:
     out: Path
     task: str | None = None
     precision: str = "int8"
+    block_size: int | None = None
     name: str | None = None
     version: str = "1"
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -94,10 +103,11 @@ def export(options: ExportOptions) -> ExportReport:
     checkpoint = load_checkpoint(options.checkpoint, options.task if options.task not in _SERVED else None)
     draft = _manifest(checkpoint, options)
     rows = taskmetrics.evaluation_rows(options.eval_file, draft.serves) if options.eval_file else []
-    cases = verify.make_cases(checkpoint, draft.prompts, draft.languages, draft.serves)
+    cases, ranges = verify.consult(checkpoint, draft.prompts, draft.languages, draft.serves)
     with _scratch_folder(options.out) as scratch:
-        used, folder, parity = _accepted(checkpoint, draft, cases, options.precision, Path(scratch))
-        metrics = _metrics(checkpoint, draft, rows, folder, Path(scratch))
+        source = _Source(checkpoint, draft, ranges, Path(scratch))
+        used, folder, parity = _accepted(source, cases, _schemes(options, checkpoint.task))
+        metrics = _metrics(source, rows, folder)
         latency = verify.measure_latency(folder, cases)
         quality = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
         if options.eval_file:
@@ -120,27 +130,41 @@ def _scratch_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
         raise ExportError(f"{out} cannot be written: {error}; choose another --out") from error
 
 
-def _accepted(
-    checkpoint: Checkpoint, draft: Manifest, cases: Sequence[verify.Case], precision: str, scratch: Path
-) -> tuple[str, Path, verify.Parity]:
-    """The first scheme of ``precision`` whose bundle answers like the checkpoint, as (its name, folder, parity)."""
-    names = SCHEMES[precision]
+@dataclass(frozen=True)
+class _Source:
+    """What every bundle of one export is made from, and where."""
+
+    checkpoint: Checkpoint
+    draft: Manifest
+    ranges: Mapping[str, float]
+    scratch: Path
+
+    def bundle(self, name: str) -> Path:
+        """A bundle in the scheme ``name``, without goldens and quality figures, for the runtime to be measured with."""
+        checkpoint, used = self.checkpoint, scheme(name, self.ranges)
+        context = checkpoint.tokenizer.max_tokens
+        model = families.family(checkpoint.family).build(checkpoint.weights, checkpoint.config, used, context)
+        contents = {MODEL_FILE: model, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
+        manifest = replace(self.draft, variants=(_variant(used.precision),))
+        return write_bundle(self.scratch / name, manifest, contents).path
+
+
+def _schemes(options: ExportOptions, task: str) -> tuple[str, ...]:
+    if options.block_size is None:
+        return SCHEMES[options.precision, task]
+    if options.precision != "int4":
+        raise InputError(f"a block size is for int4, not for {options.precision}; leave one of the two out")
+    return (f"int4-{options.block_size}",)
+
+
+def _accepted(source: _Source, cases: Sequence[verify.Case], names: Sequence[str]) -> tuple[str, Path, verify.Parity]:
+    """The first of the schemes whose bundle answers like the checkpoint, as (its name, folder, parity)."""
     for name in names:
-        folder = _candidate(checkpoint, draft, name, scratch)
+        folder, precision = source.bundle(name), scheme(name).precision
         parity = verify.measure_parity(folder, cases)
         if parity.within(verify.TOLERANCES[precision]):
             return name, folder, parity
-        if name == names[-1]:
-            raise parity.error(precision)
-    raise ValueError(f"no scheme for precision {precision!r}, accepted are {', '.join(SCHEMES)}")
-
-
-def _candidate(checkpoint: Checkpoint, draft: Manifest, name: str, scratch: Path) -> Path:
-    """A bundle without goldens and quality figures, for the runtime to be measured with."""
-    used = scheme(name)
-    model = families.family(checkpoint.family).build(checkpoint.weights, checkpoint.config, used)
-    contents = {MODEL_FILE: model, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
-    return write_bundle(scratch / name, replace(draft, variants=(_variant(used.precision),)), contents).path
+    raise parity.error(precision)
 
 
 def _variant(precision: str) -> Variant:
@@ -148,16 +172,15 @@ def _variant(precision: str) -> Variant:
     return Variant(f"cpu-{precision}", MODEL_FILE, precision, ("cpu",), (), 0)
 
 
-def _metrics(
-    checkpoint: Checkpoint, draft: Manifest, rows: Sequence[Row], folder: Path, scratch: Path
-) -> dict[str, dict[str, float]]:
+def _metrics(source: _Source, rows: Sequence[Row], folder: Path) -> dict[str, dict[str, float]]:
     """The task metric in torch, in float32 and in the precision of the bundle; nothing without rows."""
     if not rows:
         return {}
-    torch = taskmetrics.evaluate_checkpoint(checkpoint, folder, draft.serves, rows)
+    draft = source.draft
+    torch = taskmetrics.evaluate_checkpoint(source.checkpoint, folder, draft.serves, rows)
     folders = {draft.variants[0].precision: folder}
     if "fp32" not in folders:
-        folders = {"fp32": _candidate(checkpoint, draft, "fp32", scratch), **folders}
+        folders = {"fp32": source.bundle("fp32"), **folders}
     found = {name: taskmetrics.evaluate_bundle(place, draft.serves, rows) for name, place in folders.items()}
     return {"torch": torch.metrics, **{name: evaluation.against(torch) for name, evaluation in found.items()}}
 

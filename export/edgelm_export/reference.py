@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers.pytorch_utils import Conv1D
 
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_runtime.generate.guides import Guide
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.sampling import edit_logits
+
+_LINEAR = (torch.nn.Linear, Conv1D)
 
 
 class Reference:
@@ -39,6 +42,23 @@ class Reference:
                 logits = self.model(input_ids=torch.tensor([list(row)])).logits
                 found.append((logits[0, -1] if self._last_only else logits[0]).numpy().copy())
         return found
+
+    def input_ranges(self, rows: Sequence[Sequence[int]]) -> dict[str, float]:
+        """The largest absolute input of every linear layer over the rows, by the layer's name."""
+        ranges: dict[str, float] = {}
+
+        def watch(name: str) -> Any:
+            def note(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+                ranges[name] = max(ranges.get(name, 0.0), float(inputs[0].abs().max()))
+
+            return note
+
+        layers = [(name, part) for name, part in self.model.named_modules() if isinstance(part, _LINEAR)]
+        handles = [part.register_forward_pre_hook(watch(name)) for name, part in layers]
+        self.logits(rows)
+        for handle in handles:
+            handle.remove()
+        return ranges
 
     def greedy(
         self, prompt: Sequence[int], options: GenerationOptions, end: int | None, guide: Guide | None = None

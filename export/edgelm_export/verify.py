@@ -34,7 +34,9 @@ class Tolerance:
     mean: float
 
 
-TOLERANCES: Mapping[str, Tolerance] = {"fp32": Tolerance(1e-3, 1e-3), "int8": Tolerance(0.25, 0.06)}
+TOLERANCES: Mapping[str, Tolerance] = {
+    "fp32": Tolerance(1e-3, 1e-3), "int8": Tolerance(0.25, 0.06), "int4": Tolerance(0.5, 0.15),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,23 +79,28 @@ class Parity:
         )
 
 
-def make_cases(
+def consult(
     checkpoint: Checkpoint, prompts: Mapping[str, str], languages: Sequence[str], serves: Sequence[str]
-) -> list[Case]:
-    """The verification inputs of every served task with torch's answers; torch is loaded and let go in here."""
+) -> tuple[list[Case], dict[str, float]]:
+    """The verification inputs of every served task with torch's answers, and the ranges of a generator's activations.
+
+    Torch's model is loaded and let go in here.
+    """
     from edgelm_export.reference import Reference
 
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
     chosen = [(task, text) for task in serves for text in verification_inputs(task, languages)]
     rows = [_ids(tokenizer, prompts.get(task), text) for task, text in chosen]
-    logits = Reference(checkpoint).logits(rows)
+    reference = Reference(checkpoint)
+    logits = reference.logits(rows)
     for (_, text), expected in zip(chosen, logits, strict=True):
         if not np.isfinite(expected).all():
             raise UnsupportedCheckpoint(
                 f"{checkpoint.folder}: in torch itself its answer to {text[:80]!r} is NaN or infinite; "
                 "its weights are broken, train it again with a lower learning rate"
             )
-    return [Case(task, text, ids, expected) for (task, text), ids, expected in zip(chosen, rows, logits, strict=True)]
+    cases = [Case(task, text, ids, expected) for (task, text), ids, expected in zip(chosen, rows, logits, strict=True)]
+    return cases, reference.input_ranges(rows) if prompts else {}
 
 
 def _ids(tokenizer: TextTokenizer, template: str | None, text: str) -> list[int]:
@@ -164,6 +171,7 @@ def measure_latency(folder: Path, cases: Sequence[Case]) -> dict[str, float]:
     if case.task == "sentiment":
         return {"answer_ms": _median_ms(lambda: model(case.text), 20), "tokens": float(len(case.ids))}
     tokens = 32
+    model.generator.prefixes.limit_bytes = 0  # the same prompt again and again is to be read each time
     return {
         "first_token_ms": _median_ms(lambda: _generate(model, case.ids, 1), 5),
         "token_ms": _median_ms(lambda: _generate(model, case.ids, tokens), 5) / tokens,
@@ -172,7 +180,7 @@ def measure_latency(folder: Path, cases: Sequence[Case]) -> dict[str, float]:
 
 def _generate(model: Any, ids: Sequence[int], tokens: int) -> list[int]:
     tokens = min(tokens, model.context - len(ids))
-    return list(model.stream_ids(ids, max_new_tokens=tokens, ignore_eos=True))
+    return list(model.stream_ids(ids, max_new_tokens=tokens, ignore_eos=True, prompt_lookup_num_tokens=0))
 
 
 def _median_ms(work: Callable[[], object], times: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 Timings = Mapping[str, float]
@@ -34,11 +34,20 @@ class SentimentResult:
 
 
 @dataclass(frozen=True)
+class Lookup:
+    """Tokens that were proposed from what stood before, and how many of them were right."""
+
+    proposed: int
+    accepted: int
+
+
+@dataclass(frozen=True)
 class TextResult:
     """A generated text.
 
     `variants` holds every sampled text when several were asked for, `text` the first. `finish_reason` is "stop" when
-    the model ended by itself or at a stop string, "length" when the limit cut it. `timings` are milliseconds.
+    the model ended by itself or at a stop string, "length" when the limit cut it, "deadline" when the time was over
+    and the text was cut after its last whole sentence. `timings` are milliseconds.
     """
 
     text: str
@@ -51,6 +60,7 @@ class TextResult:
     notes: tuple[str, ...]
     bundle: str
     timings: Timings
+    lookup: Lookup
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers, in the order of the fields."""
@@ -65,5 +75,7 @@ def _to_dict(result: SentimentResult | TextResult) -> dict[str, Any]:
             value = list(value)
         elif isinstance(value, Mapping):
             value = dict(value)
+        elif isinstance(value, Lookup):
+            value = asdict(value)
         plain[field.name] = value
     return plain

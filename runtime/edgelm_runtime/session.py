@@ -104,10 +104,29 @@ def bind(session: Session, inputs: Mapping[str, OrtValue], outputs: Mapping[str,
     return binding
 
 
-def run_bound(session: Session, binding: Binding) -> None:
-    """Run with the tensors of `binding`. Raises BundleRejected when the run fails."""
+def rebind(binding: Binding, inputs: Mapping[str, OrtValue], outputs: Mapping[str, OrtValue]) -> None:
+    """Put other tensors in the place of some of a binding's."""
+    for name, value in inputs.items():
+        binding.bind_ortvalue_input(name, value)
+    for name, value in outputs.items():
+        binding.bind_ortvalue_output(name, value)
+
+
+class Interrupt:
+    """Stops the runs that it is given to, at their next node; one that begins later does not begin."""
+
+    def __init__(self) -> None:
+        self.options: Any = onnxruntime().RunOptions()
+
+    def stop(self) -> None:
+        """Stop; from any thread."""
+        self.options.terminate = True
+
+
+def run_bound(session: Session, binding: Binding, interrupt: Interrupt | None = None) -> None:
+    """Run with the tensors of `binding`. Raises BundleRejected when the run fails, or is interrupted."""
     try:
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, None if interrupt is None else interrupt.options)
     except Exception as error:
         raise _rejected("the graph failed while running", error) from error
 

@@ -141,6 +141,10 @@ class TextTokenizer:
                 ids += self.encode(piece, special=False)
         return ids
 
+    def pieces(self) -> list[str]:
+        """Every token as the tokenizer stores it, by id; "" where an id has none."""
+        return [self._tokenizer.id_to_token(index) or "" for index in range(self.vocab_size)]
+
     def token_id(self, token: str) -> int | None:
         """The id of `token`, None when the vocabulary does not have it."""
         found: int | None = self._tokenizer.token_to_id(token)

@@ -11,7 +11,7 @@ import pytest
 
 from edgelm import outputs
 from edgelm.inputs import Item
-from edgelm_runtime.results import SentimentResult, TextResult
+from edgelm_runtime.results import Lookup, SentimentResult, TextResult
 
 SENTIMENT = SentimentResult(
     label="positive",
@@ -38,6 +38,7 @@ def text_result(text: str, variants: tuple[str, ...] = ()) -> TextResult:
         notes=("a note",),
         bundle="writer",
         timings={"total": 2.0},
+        lookup=Lookup(0, 0),
     )
 
 

@@ -24,6 +24,7 @@ from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.quantize.int8_blocks import Int8Blocks
 from edgelm_export.quantize.int8_dynamic import Int8Dynamic
+from edgelm_export.quantize.int8_static import Int8Static
 from edgelm_export.texts import verification_inputs
 from edgelm_runtime import bundle as bundles
 from edgelm_runtime.bundle import bundles_in, open_bundle
@@ -63,7 +64,7 @@ def test_a_bundle_that_answers_otherwise_is_refused(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     generator = np.random.default_rng(0)
-    for used in (Int8Dynamic, Int8Blocks):
+    for used in (Int8Dynamic, Int8Static, Int8Blocks):
         placed = used.linear
 
         def perturbed(self: Any, graph: Any, x: Any, weight: Any, *rest: Any, placed: Any = placed, **more: Any) -> Any:
@@ -90,15 +91,15 @@ def test_a_bundle_that_answers_otherwise_is_refused(
 def test_the_worst_input_is_the_one_that_is_named(
     bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_cases = verify.make_cases
+    consult = verify.consult
 
-    def with_one_wrong(*arguments: Any) -> list[verify.Case]:
-        cases = make_cases(*arguments)
+    def with_one_wrong(*arguments: Any) -> tuple[list[verify.Case], dict[str, float]]:
+        cases, ranges = consult(*arguments)
         wrong = np.where(cases[5].expected == cases[5].expected.max(), -20, 20).astype(np.float32)
         cases[5] = verify.Case(cases[5].task, "the worst one", cases[5].ids, wrong)
-        return cases
+        return cases, ranges
 
-    monkeypatch.setattr(verify, "make_cases", with_one_wrong)
+    monkeypatch.setattr(verify, "consult", with_one_wrong)
     with pytest.raises(ParityError, match="Worst input: 'the worst one'"):
         export(ExportOptions(bert_folder, tmp_path / "bundle"))
 
@@ -238,4 +239,4 @@ def test_an_evaluation_file_without_usable_rows_is_refused(bert_folder: Path, tm
 def test_an_unknown_precision_is_a_bug_of_the_caller(bert_folder: Path, tmp_path: Path) -> None:
     with pytest.raises((KeyError, ValueError)):
         export(ExportOptions(bert_folder, tmp_path / "bundle", precision="int3"))
-    assert set(pipeline.SCHEMES) == set(verify.TOLERANCES)
+    assert {name for name, _ in pipeline.SCHEMES} == set(verify.TOLERANCES)

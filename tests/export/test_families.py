@@ -20,7 +20,7 @@ from edgelm_export.quantize import scheme
 from edgelm_export.verify import distance
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.session import create_session, run
-from tests.export.tiny import Graph, bert, build, gpt2, rows, save_gpt2, torch_logits
+from tests.export.tiny import CONTEXT, Graph, bert, build, gpt2, rows, save_gpt2, torch_logits
 
 BERT_VARIANTS: dict[str, dict[str, Any]] = {
     **{f"hidden_act={name}": {"hidden_act": name} for name in ACTIVATIONS},
@@ -91,9 +91,10 @@ def test_a_graph_that_ignored_a_field_would_be_seen(make: Any, config: dict[str,
         _assert_same(model, ignored)
 
 
-@pytest.mark.parametrize("used", ["int8", "int8-blocks"])
+@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize(("make", "config"), VARIANTS)
-def test_int8_is_near_torch(make: Any, config: dict[str, Any], used: str) -> None:
+def test_int8_is_near_torch(make: Any, config: dict[str, Any], fast: bool) -> None:
+    used = ("int8" if make is bert else "int8-static") if fast else "int8-blocks"
     model = make(spread=0.08, **config)
     graph = _graph(model, used)
     distances = [distance(graph.logits(ids), torch_logits(model, ids)) for ids in rows(model.config.vocab_size)]
@@ -150,7 +151,7 @@ def test_a_head_that_differs_from_the_table_is_used_as_transformers_does(tmp_pat
     config.write_text(config.read_text("utf-8").replace('"tie_word_embeddings": false', '"tie_word_embeddings": true'))
     loaded = GPT2LMHeadModel.from_pretrained(folder).eval()
     checkpoint = load_checkpoint(folder)
-    data = gpt2_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"))
+    data = gpt2_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), CONTEXT)
     _assert_same(loaded, Graph(data, generator=True))
 
 
@@ -182,9 +183,9 @@ def test_a_field_that_is_not_honoured_is_refused_by_name(family: Any, field: str
 
 
 def test_an_unknown_architecture_lists_the_supported() -> None:
-    assert families.supported() == ["bert", "gpt2"]
-    with pytest.raises(UnsupportedCheckpoint, match=r"'llama' is not supported; supported are bert, gpt2"):
-        families.family("llama")
+    assert families.supported() == ["bert", "gpt2", "gpt_neo", "llama", "mistral", "opt", "qwen2", "qwen3"]
+    with pytest.raises(UnsupportedCheckpoint, match=r"'t5' is not supported; supported are bert, gpt2, gpt_neo"):
+        families.family("t5")
 
 
 def _stored(data: bytes) -> dict[str, onnx.TensorProto]:
@@ -194,11 +195,11 @@ def _stored(data: bytes) -> dict[str, onnx.TensorProto]:
 def test_the_tied_table_is_stored_once_and_in_8_bits() -> None:
     model = gpt2()
     config = model.config
-    data = build(model, "int8")
+    data = build(model, "int8-static")
     tensors = _stored(data)
     tables = [name for name, tensor in tensors.items() if config.vocab_size in tensor.dims and len(tensor.dims) == 3]
-    assert tables == ["wte", "wte.scale"]
-    assert tensors["wte"].data_type == onnx.TensorProto.UINT8
+    assert tables == ["transformer.wte", "transformer.wte.scale"]
+    assert tensors["transformer.wte"].data_type == onnx.TensorProto.UINT8
     # What the shapes say: a byte for each weight, four for a scale and for each number that stays in float32.
     width, layers = config.n_embd, config.n_layer
     table_rows, block = config.vocab_size + config.n_positions, 64
@@ -212,21 +213,21 @@ def test_the_tied_table_is_stored_once_and_in_8_bits() -> None:
 
 
 def test_an_untied_head_is_stored_beside_the_table() -> None:
-    tensors = _stored(build(gpt2(tie_word_embeddings=False), "int8"))
-    assert {"wte", "lm_head"} <= set(tensors)
+    tensors = _stored(build(gpt2(tie_word_embeddings=False), "int8-static"))
+    assert {"transformer.wte", "lm_head"} <= set(tensors)
     assert tensors["lm_head"].data_type == onnx.TensorProto.UINT8
 
 
 def test_every_large_weight_of_an_int8_graph_is_in_8_bits() -> None:
     for model in (bert(), gpt2()):
-        for used in ("int8", "int8-blocks"):
+        for used in ("int8", "int8-static", "int8-blocks"):
             for name, tensor in _stored(build(model, used)).items():
                 if np.prod(tensor.dims) > 2000 and name != "position_embeddings" and "scale" not in name:
                     assert tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8), name
 
 
 def test_the_same_weights_give_the_same_bytes() -> None:
-    assert build(gpt2(), "int8") == build(gpt2(), "int8")
+    assert build(gpt2(), "int8-static") == build(gpt2(), "int8-static")
     assert build(bert(), "int8") == build(bert(), "int8")
 
 

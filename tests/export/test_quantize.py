@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.quantize import scheme
-from edgelm_export.quantize.rounding import BLOCK_SIZES, ZERO_POINT, block_size, by_block, per_channel
+from edgelm_export.quantize.rounding import (
+    BLOCK_SIZES,
+    ZERO_POINT,
+    block_size,
+    by_block,
+    by_block_in_4_bits,
+    per_channel,
+)
 from edgelm_export.verify import distance
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.verify import verify_bundle
@@ -71,6 +78,23 @@ def test_rounding_is_off_by_half_a_step_at_the_most(weight: NDArray[np.float32])
     assert np.all(np.abs(restored - weight.reshape(restored.shape)) <= 0.501 * scale)
 
 
+@given(matrices(st.sampled_from([32, 64])))
+@settings(max_examples=50)
+def test_4_bits_are_packed_in_pairs_and_off_by_little(weight: NDArray[np.float32]) -> None:
+    packed, scale = by_block_in_4_bits(weight, 32)
+    rows_, blocks = weight.shape[0], weight.shape[1] // 32
+    assert (packed.dtype, packed.shape) == (np.uint8, (rows_, blocks, 16))
+    assert (scale.dtype, scale.shape) == (np.float32, (rows_, blocks))
+    restored = np.zeros((rows_, blocks, 32), np.float32)
+    for index in range(32):
+        half = packed[..., index // 2].astype(int) >> (4 * (index % 2)) & 15
+        restored[..., index] = (half - 8) * scale
+    cut = weight.reshape(restored.shape)
+    largest = np.abs(cut).max(axis=-1, keepdims=True)
+    # Never worse than the plain scale, which reaches to the largest number: at most half a step of it, squared.
+    assert np.all(np.square(restored - cut).sum(-1) <= 32 * np.square(0.501 * largest[..., 0] / 8) + 1e-30)
+
+
 @given(st.integers(1, 5000))
 def test_block_size_is_the_largest_that_divides(width: int) -> None:
     dividing = [size for size in BLOCK_SIZES if width % size == 0]
@@ -120,12 +144,12 @@ def worst_distance(model: Any, used: str) -> float:
 
 
 def test_the_inner_product_has_a_scale_for_every_row_and_block(inner_outlier: Any) -> None:
-    assert worst_distance(inner_outlier, "int8") < 0.1
+    assert worst_distance(inner_outlier, "int8-static") < 0.1
     assert worst_distance(inner_outlier, "int8-blocks") < 0.1
 
 
 def test_an_outlier_row_spoils_one_scale_for_all_and_leaves_blocks_alone(attention_outlier: Any) -> None:
-    assert worst_distance(attention_outlier, "int8") > 0.25
+    assert worst_distance(attention_outlier, "int8-static") > 0.25
     assert worst_distance(attention_outlier, "int8-blocks") < 0.1
 
 
@@ -141,4 +165,4 @@ def test_an_export_with_outliers_takes_the_blocks(attention_outlier: Any, tmp_pa
 
 
 def test_an_export_without_outliers_takes_the_fastest(gpt2_folder: Path, tmp_path: Path) -> None:
-    assert export(ExportOptions(gpt2_folder, tmp_path / "bundle")).scheme == "int8"
+    assert export(ExportOptions(gpt2_folder, tmp_path / "bundle")).scheme == "int8-static"

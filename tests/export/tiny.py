@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from edgelm_export import families
 from edgelm_export.finetune.base import TEMPLATES, train_bert_tokenizer, train_gpt2_tokenizer
 from edgelm_export.quantize import scheme
+from edgelm_export.reference import Reference
 from edgelm_export.texts import ATTRIBUTES, REVIEWS
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.session import create_session, run
@@ -60,12 +68,42 @@ def gpt2(seed: int = 0, spread: float = 0.15, **config: Any) -> GPT2LMHeadModel:
     return randomized(GPT2LMHeadModel(GPT2Config(**{**shape, **config})), seed, spread)
 
 
+SHAPES: dict[str, dict[str, Any]] = {
+    "gpt_neo": {
+        "hidden_size": 64, "num_heads": 4, "num_layers": 2, "attention_types": [[["global", "local"], 1]],
+        "window_size": 8,
+    },
+    "opt": {
+        "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "ffn_dim": 128, "word_embed_proj_dim": 64,
+    },
+    **{
+        name: {
+            "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2,
+            "intermediate_size": 96, "head_dim": 16,
+        }
+        for name in ("llama", "mistral", "qwen2", "qwen3")
+    },
+}  # fmt: skip
+
+
+def decoder(kind: str, seed: int = 0, spread: float = 0.15, **config: Any) -> Any:
+    """A generator of one of SHAPES whose every weight is random."""
+    shape = {
+        **SHAPES[kind], "vocab_size": 600, "max_position_embeddings": CONTEXT,
+        "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
+    }  # fmt: skip
+    if kind == "qwen2":
+        del shape["head_dim"]
+    made = AutoConfig.for_model(kind, **{**shape, **config})
+    return randomized(AutoModelForCausalLM.from_config(made, attn_implementation="eager"), seed, spread)
+
+
 def randomized(model: Any, seed: int, spread: float) -> Any:
     """The model with normal weights of standard deviation ``spread``, around 1 in norms: an unused one would show."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            norm = ("LayerNorm" in name or ".ln_" in name) and name.endswith("weight")
+            norm = ("norm" in name.lower() or ".ln_" in name) and name.endswith("weight")
             parameter.copy_(spread * torch.randn(parameter.shape, generator=generator) + float(norm))
     return model.eval()
 
@@ -113,7 +151,15 @@ def build(model: Any, used: str = "fp32", weights: families.Weights | None = Non
     config = model.config.to_dict()
     family = families.family(config["model_type"])
     family.check(config)
-    return family.build(weights or Tensors(model), config, scheme(used))
+    ranges = input_ranges(model) if used == "int8-static" else {}
+    return family.build(weights or Tensors(model), config, scheme(used, ranges), CONTEXT)
+
+
+def input_ranges(model: Any) -> dict[str, float]:
+    """What Reference measures of a checkpoint, of a model in memory."""
+    reference = Reference.__new__(Reference)
+    reference.model, reference._last_only = model, True
+    return reference.input_ranges(rows(model.config.vocab_size, (CONTEXT,) * 8, seed=2))
 
 
 class Graph:

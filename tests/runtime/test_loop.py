@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,10 +44,11 @@ def last_logits(session: Any, ids: Sequence[int], capacity: int) -> np.ndarray:
         "position_ids": np.arange(len(ids), dtype=np.int64)[None],
         "seqlens_k": np.array([len(ids) - 1], np.int32),
         "total_sequence_length": np.array(len(ids), np.int32),
+        "logits_to_keep": np.array([1]),
     }
     for name, (_, heads, _, size) in ((n, s) for n, s in shapes.items() if n.startswith("past")):
         feeds[name] = np.zeros((1, heads, capacity, size), np.float32)  # type: ignore[arg-type]
-    return np.asarray(run(session, feeds, ["logits"])[0][0])
+    return np.asarray(run(session, feeds, ["logits"])[0][0, -1])
 
 
 def slow_greedy(session: Any, prompt: list[int], count: int, eos: int | None, **rules: Any) -> list[int]:
@@ -63,12 +65,24 @@ def slow_greedy(session: Any, prompt: list[int], count: int, eos: int | None, **
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize("rules", [{}, {"no_repeat_ngram_size": 2}, {"repetition_penalty": 1.5}])
+@pytest.mark.parametrize("lookup", [0, 1, 8])
 def test_greedy_ids_equal_a_full_run_for_every_token(
-    session: Any, model: GeneratorSession, prompt: list[int], rules: dict[str, Any]
+    session: Any, model: GeneratorSession, prompt: list[int], rules: dict[str, Any], lookup: int
 ) -> None:
     expected = slow_greedy(session, prompt, 40, 0, **rules)
-    assert list(model.stream(prompt, GenerationOptions(max_new_tokens=40, **rules))) == expected
+    options = GenerationOptions(max_new_tokens=40, prompt_lookup_num_tokens=lookup, **rules)
+    assert list(model.stream(prompt, options)) == expected
     assert len(set(expected)) > 1
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_prompt_longer_than_a_chunk_is_read_in_chunks(
+    session: Any, model: GeneratorSession, monkeypatch: pytest.MonkeyPatch, prompt: list[int]
+) -> None:
+    monkeypatch.setattr("edgelm_runtime.generate.loop.PREFILL_CHUNK", 7)
+    np.testing.assert_allclose(model.logits(prompt), last_logits(session, prompt, CONTEXT), atol=1e-4)
+    expected = slow_greedy(session, prompt, 20, 0)
+    assert list(model.stream(prompt, GenerationOptions(max_new_tokens=20))) == expected
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -178,10 +192,22 @@ def test_threads_share_one_model(model: GeneratorSession) -> None:
     assert len(found) == 4
 
 
+def test_a_thousand_answers_of_random_lengths_leave_memory_flat(model: GeneratorSession) -> None:
+    random = np.random.default_rng(0)
+    prompt = np.arange(20, 110)
+    after: list[int] = []
+    for _ in range(5):
+        for _ in range(200):
+            options = GenerationOptions(max_new_tokens=int(random.integers(1, 60)), ignore_eos=True)
+            list(model.stream(prompt[random.integers(0, 80) :], options))
+        after.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    assert after[-1] - after[0] < 2_000_000  # bytes resident, after the first 200
+
+
 def test_the_cache_is_written_in_place(session: Any) -> None:
     layout = CacheLayout.of_graph(input_shapes(session))
     assert layout == CacheLayout(layers=2, kv_heads=1, head_size=8)
-    cache = KVCache(layout, 11)
+    cache = KVCache.empty(layout, 11)
     assert {array.shape for array in cache.arrays.values()} == {(1, 1, 11, 8)}
     assert list(KVCache.past(cache.arrays))[:2] == ["past_key_values.0.key", "past_key_values.0.value"]
     assert list(KVCache.present(cache.arrays))[-1] == "present.1.value"
@@ -219,9 +245,9 @@ class _OtherGraph:
     def io_binding(self) -> Any:
         return self._session.io_binding()
 
-    def run_with_iobinding(self, binding: Any) -> None:
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
         self._session.run_with_iobinding(binding)
-        binding.get_outputs()[0].update_inplace(np.full((1, 300), self._fill, np.float32))
+        binding.get_outputs()[0].update_inplace(np.full((1, 1, 300), self._fill, np.float32))
 
 
 class _Node:

@@ -55,6 +55,21 @@ def test_defaults_are_greedy_without_rules() -> None:
         ("stop", ("x" * 257,)),
         ("stop", tuple("abcdefghijklmnopq")),
         ("stop", None),
+        ("banned", ("",)),
+        ("banned", (" ",)),
+        ("banned", "best"),
+        ("must_include", ("x",) * 33),
+        ("must_include", (3,)),
+        ("absolute_terms", 1),
+        ("facts", "loose"),
+        ("deadline_ms", 0),
+        ("deadline_ms", float("nan")),
+        ("deadline_ms", float("inf")),
+        ("num_beams", 0),
+        ("num_beams", 17),
+        ("length_penalty", float("nan")),
+        ("prompt_lookup_num_tokens", -1),
+        ("prompt_lookup_num_tokens", 65),
         ("ignore_eos", 1),
     ],
 )
@@ -90,3 +105,9 @@ def test_from_mapping_leaves_unknown_defaults_aside_and_refuses_unknown_override
 def test_options_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         GenerationOptions().top_k = 3  # type: ignore[misc]
+
+
+def test_beams_do_not_go_with_sampling() -> None:
+    with pytest.raises(InputError, match="above 1 with temperature 0 only"):
+        GenerationOptions(num_beams=2, temperature=0.5)
+    assert GenerationOptions(num_beams=2).num_beams == 2

@@ -7,13 +7,13 @@ import time
 import pytest
 
 from edgelm_runtime import errors
-from edgelm_runtime.results import SentimentResult, TextResult
+from edgelm_runtime.results import Lookup, SentimentResult, TextResult
 from edgelm_runtime.timing import Stopwatch
 
 SENTIMENT = SentimentResult(
     "positive", 0.9, {"negative": 0.1, "positive": 0.9}, "zh", 5, 1, ("a note",), "tiny", {"total": 1.0}
 )
-TEXT = TextResult("一段", ("一段", "二段"), "stop", "zh", 4, 7, 1, (), "tiny", {"total": 2.0})
+TEXT = TextResult("一段", ("一段", "二段"), "stop", "zh", 4, 7, 1, (), "tiny", {"total": 2.0}, Lookup(6, 3))
 
 
 @pytest.mark.parametrize("result", [SENTIMENT, TEXT])

@@ -1,7 +1,7 @@
 """One file per architecture, named by its `model_type`: the graph built straight from the weights.
 
 A family file has `TASK` (Hugging Face's task name), `check(config)`, which refuses by name what the graph does not
-honour, and `build(weights, config, scheme)`, which returns the serialized model.
+honour, and `build(weights, config, scheme, context)`, which returns the serialized model.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Family(Protocol):
     def check(self, config: Mapping[str, Any]) -> None:
         """Raise UnsupportedCheckpoint for a configuration field that the graph would not honour."""
 
-    def build(self, weights: Weights, config: Mapping[str, Any], scheme: Scheme) -> bytes:
-        """The serialized graph."""
+    def build(self, weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> bytes:
+        """The serialized graph, for inputs of up to ``context`` tokens."""
 
 
 def supported() -> list[str]:

@@ -32,11 +32,11 @@ def check(config: Mapping[str, Any]) -> None:
         raise refuse("num_attention_heads", heads, "a divisor of hidden_size")
 
 
-def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme) -> bytes:
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> bytes:
     """A classifier: ``input_ids`` int64 [batch, sequence], all rows unpadded, to ``logits`` float32 [batch, labels]."""
     graph = GraphBuilder("bert")
     input_ids = graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])
-    x = _embeddings(graph, input_ids, weights, config, scheme)
+    x = _embeddings(graph, input_ids, weights, config, scheme, context)
     layers = int(config["num_hidden_layers"])
     for layer in range(layers):
         x = _layer(graph, x, f"bert.encoder.layer.{layer}", weights, config, scheme, last=layer == layers - 1)
@@ -48,12 +48,13 @@ def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme) -> bytes:
 
 
 def _embeddings(
-    graph: GraphBuilder, input_ids: Value, weights: Weights, config: Mapping[str, Any], scheme: Scheme
+    graph: GraphBuilder, input_ids: Value, weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int
 ) -> Value:
     prefix = "bert.embeddings"
     words = scheme.embedding(graph, input_ids, weights(f"{prefix}.word_embeddings.weight"), "word_embeddings")
     # One text has one segment: its type embedding is added to the positions once, here.
-    places = weights(f"{prefix}.position_embeddings.weight") + weights(f"{prefix}.token_type_embeddings.weight")[0]
+    places = weights(f"{prefix}.position_embeddings.weight")[:context]
+    places = places + weights(f"{prefix}.token_type_embeddings.weight")[0]
     length = graph.one("Shape", [input_ids], {"start": 1, "end": 2})
     every = graph.weight("position_ids", np.arange(places.shape[0], dtype=np.int64)[None])
     zero, one = (graph.weight(name, np.array([number], np.int64)) for number, name in enumerate(("zero", "one")))

@@ -6,6 +6,7 @@ architecture is written once for every precision.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -20,10 +21,10 @@ class Scheme(Protocol):
     precision: str
 
     def linear(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str,
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
         *, outliers: bool = False,
     ) -> Value:  # fmt: skip
-        """``x @ weight + bias`` for ``weight`` [in, out] and ``bias`` [out]; float32 in and out.
+        """``x @ weight + bias`` for ``weight`` [in, out] and ``bias`` [out], if there is one; float32 in and out.
 
         ``outliers`` says that a few values of ``x`` are known to be far larger than the others.
         """
@@ -40,14 +41,25 @@ class Scheme(Protocol):
         """``x @ table.T`` for ``x`` [batch, hidden]; with the name of an embedding it shares the stored table."""
 
 
-def scheme(name: str) -> Scheme:
-    """The scheme of that name: fp32, int8 (dynamic), or int8-blocks.
+def scheme(name: str, ranges: Mapping[str, float] | None = None) -> Scheme:
+    """The scheme of that name: fp32, int8 (dynamic), int8-static, int8-blocks, or int4-32, -64 and -128.
+
+    ``ranges`` is what a static scheme needs: the largest absolute input of every linear layer.
 
     Raises:
         KeyError: no scheme has that name; the command line offers only names that exist.
     """
     from edgelm_export.quantize.fp32 import Float32
+    from edgelm_export.quantize.int4_blocks import BLOCK_SIZES, Int4Blocks
     from edgelm_export.quantize.int8_blocks import Int8Blocks
     from edgelm_export.quantize.int8_dynamic import Int8Dynamic
+    from edgelm_export.quantize.int8_static import Int8Static
 
-    return {made.name: made for made in (Float32(), Int8Dynamic(), Int8Blocks())}[name]
+    made: tuple[Scheme, ...] = (
+        Float32(),
+        Int8Dynamic(),
+        Int8Static(ranges or {}),
+        Int8Blocks(),
+        *map(Int4Blocks, BLOCK_SIZES),
+    )
+    return {each.name: each for each in made}[name]

@@ -16,12 +16,12 @@ class Float32:
     precision = "fp32"
 
     def linear(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str,
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
         *, outliers: bool = False,
     ) -> Value:  # fmt: skip
         """MatMul and Add."""
         product = graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight)])
-        return graph.add(product, graph.weight(f"{name}.bias", bias))
+        return product if bias is None else graph.add(product, graph.weight(f"{name}.bias", bias))
 
     def self_attention(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
@@ -35,5 +35,10 @@ class Float32:
         return graph.one("Gather", [graph.weight(name, table), ids], {"axis": 0})
 
     def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
-        """Gemm on the transposed table, which stays stored once."""
-        return graph.one("Gemm", [x, graph.weight(name, table)], {"transB": 1})
+        """A product with the transposed table, which stays stored once."""
+        return head_in_float32(graph, x, table, name)
+
+
+def head_in_float32(graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
+    """``x @ table.T``: FusedMatMul transposes while it multiplies."""
+    return graph.one("FusedMatMul", [x, graph.weight(name, table)], {"transB": 1}, MICROSOFT)

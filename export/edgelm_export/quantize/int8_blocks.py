@@ -21,7 +21,7 @@ class Int8Blocks:
     precision = "int8"
 
     def linear(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str,
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
         *, outliers: bool = False,
     ) -> Value:  # fmt: skip
         """MatMulNBits in 8 bits, whatever ``x`` is like."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value, shape_of
+from edgelm_export.quantize.fp32 import head_in_float32
 from edgelm_export.quantize.rounding import block_size, by_block, per_channel
 
 
@@ -22,7 +23,7 @@ class Int8Dynamic:
     precision = "int8"
 
     def linear(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str,
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
         *, outliers: bool = False,
     ) -> Value:  # fmt: skip
         """DynamicQuantizeMatMul: scale, rounding, product, rescaling and bias in one kernel.
@@ -33,8 +34,8 @@ class Int8Dynamic:
             return linear_by_block(graph, x, weight, bias, name)
         rounded, scale = per_channel(weight)
         inputs = [
-            x, graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.scale", scale), None,
-            graph.weight(f"{name}.bias", bias),
+            x, graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.scale", scale),
+            *([] if bias is None else [None, graph.weight(f"{name}.bias", bias)]),
         ]  # fmt: skip
         return graph.one("DynamicQuantizeMatMul", inputs, domain=MICROSOFT)
 
@@ -77,17 +78,18 @@ def head_by_block(graph: GraphBuilder, x: Value, table: NDArray[Any], name: str)
     """``x @ table.T`` from 8-bit blocks, rounding ``x`` by row and block (accuracy level 4)."""
     block = block_size(table.shape[1])
     if block is None:
-        return graph.one("Gemm", [x, graph.weight(name, table)], {"transB": 1})
+        return head_in_float32(graph, x, table, name)
     rounded, scale = by_block(table, block)
     return blocks_product(graph, x, graph.weight(name, rounded), graph.weight(f"{name}.head_scale", scale[:, :, 0]))
 
 
-def linear_by_block(graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], name: str) -> Value:
+def linear_by_block(graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str) -> Value:
     """MatMulNBits with 8 bits and accuracy level 4; an input width that no block divides stays in float32."""
-    stored_bias = graph.weight(f"{name}.bias", bias)
+    stored_bias = None if bias is None else graph.weight(f"{name}.bias", bias)
     block = block_size(weight.shape[0])
     if block is None:
-        return graph.add(graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight)]), stored_bias)
+        product = graph.one("MatMul", [x, graph.weight(f"{name}.weight", weight)])
+        return product if stored_bias is None else graph.add(product, stored_bias)
     rounded, scale = by_block(np.ascontiguousarray(weight.T), block)
     values = graph.weight(f"{name}.weight", rounded), graph.weight(f"{name}.scale", scale[:, :, 0])
     return blocks_product(graph, x, *values, stored_bias)

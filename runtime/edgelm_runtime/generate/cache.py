@@ -44,21 +44,32 @@ class CacheLayout:
 
 
 class KVCache:
-    """One float32 array [1, kv_heads, capacity, head_size] per layer for keys and one for values.
+    """One float32 array [sequences, kv_heads, capacity, head_size] per layer for keys and one for values.
 
     Each is bound as past and as present (GroupQueryAttention's shared buffer), so that a step writes one row of it
     and copies nothing.
     """
 
-    def __init__(self, layout: CacheLayout, capacity: int) -> None:
-        self.capacity = capacity
-        shape = (1, layout.kv_heads, capacity, layout.head_size)
-        self.arrays: dict[str, npt.NDArray[np.float32]] = {
-            # Zeros come from the system as untouched pages: memory is used as the answer grows.
-            f"{layer}.{part}": np.zeros(shape, dtype=np.float32)
-            for layer in range(layout.layers)
-            for part in ("key", "value")
-        }
+    def __init__(self, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        self.arrays = dict(arrays)
+        self.sequences, _, self.capacity, _ = next(iter(self.arrays.values())).shape
+
+    @classmethod
+    def empty(cls, layout: CacheLayout, capacity: int, sequences: int = 1) -> KVCache:
+        """A cache with nothing in it, for `capacity` tokens of each sequence."""
+        shape = (sequences, layout.kv_heads, capacity, layout.head_size)
+        # Zeros come from the system as untouched pages: memory is used as the answer grows.
+        names = (f"{layer}.{part}" for layer in range(layout.layers) for part in ("key", "value"))
+        return cls({name: np.zeros(shape, dtype=np.float32) for name in names})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def sequence(self, index: int) -> KVCache:
+        """The cache of one sequence, in the same memory."""
+        return KVCache({name: array[index : index + 1] for name, array in self.arrays.items()})
 
     @staticmethod
     def past(values: Mapping[str, Any]) -> dict[str, Any]:

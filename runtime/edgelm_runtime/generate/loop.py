@@ -7,30 +7,43 @@ A lock would have to be held while the consumer of a stream thinks, and two stre
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..errors import BundleRejected, InputError
-from ..session import Binding, Session, bind, input_shapes, ort_value, output_shapes, run_bound
+from ..errors import BundleRejected, Cancelled, InputError
+from ..session import Session, input_shapes, output_shapes
+from .answer import Answer
 from .cache import CacheLayout, KVCache
+from .constraints import Constraint
+from .control import Control, Interrupted
 from .guides import Guide
+from .lookup import PromptLookup
 from .options import GenerationOptions
-from .sampling import choose, fresh_seed, new_generator
+from .prefix import PrefixCache
+from .runs import STEP_INPUTS, Ids, Runs
+from .sampling import Row
 
-STEP_INPUTS = ("input_ids", "position_ids", "seqlens_k", "total_sequence_length")
+NEEDED_INPUTS = set(STEP_INPUTS) - {"position_ids"}
+PREFILL_CHUNK = 256
+PREFIX_CACHE_BYTES = 32 << 20
 
 
 class GeneratorSession:
     """A generator graph with what is known about its tokens; made once, shared by any number of answers and threads.
 
     `max_tokens` is the context, prompt and answer together. `eos_id` ends an answer. Tokens in `suppressed` (the
-    other special tokens) are never generated. Raises BundleRejected for a graph outside the contract.
+    other special tokens) are never generated. Prompts that were read are kept in `prefix_cache_bytes` of memory.
+    Raises BundleRejected for a graph outside the contract.
     """
 
     def __init__(
-        self, session: Session, *, max_tokens: int, eos_id: int | None, suppressed: Sequence[int] = ()
+        self,
+        session: Session,
+        *,
+        max_tokens: int,
+        eos_id: int | None,
+        suppressed: Sequence[int] = (),
+        prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
     ) -> None:
         self.session = session
         self.max_tokens = max_tokens
@@ -39,15 +52,17 @@ class GeneratorSession:
         self.layout = CacheLayout.of_graph(inputs)
         self.step_inputs = tuple(name for name in inputs if not name.startswith("past_key_values."))
         vocab = outputs.get("logits", [None])[-1]
-        if not isinstance(vocab, int) or not {"input_ids", "seqlens_k"} <= set(self.step_inputs) <= set(STEP_INPUTS):
+        if not isinstance(vocab, int) or not NEEDED_INPUTS <= set(self.step_inputs) <= set(STEP_INPUTS):
             raise BundleRejected(
                 f"the graph has inputs {list(inputs)} and outputs {outputs}, accepted: inputs {', '.join(STEP_INPUTS)} "
-                "and past_key_values, and an output logits [batch, vocab]; export the bundle again",
+                "(position_ids may be left out) and past_key_values, and an output logits [batch, kept, vocab]; "
+                "export the bundle again",
                 what="graph",
                 expected=", ".join(STEP_INPUTS),
                 found=", ".join(self.step_inputs),
             )
         self.vocab = vocab
+        self.prefixes = PrefixCache(prefix_cache_bytes)
         self.suppressed = np.array([token for token in suppressed if token < vocab and token != eos_id], dtype=np.int64)
 
     def stream(
@@ -56,32 +71,56 @@ class GeneratorSession:
         options: GenerationOptions,
         ends: Callable[[int], bool] | None = None,
         guide: Guide | None = None,
+        constraint: Constraint | None = None,
+        control: Control | None = None,
     ) -> TokenStream:
         """Start an answer to `prompt` (token ids).
 
         `ends` is given each token before it is yielded, and ends the answer with it by returning True: this is how
-        `options.stop`, which is about text, takes effect. `guide` holds the answer to its source, and is used for no
-        other. Raises InputError at once for a prompt that is empty, has an id outside the vocabulary, or fills the
-        context.
+        `options.stop`, which is about text, takes effect. `guide` and `constraint` rule this answer, and no
+        other. `control` may end it from outside. Raises InputError at once for a prompt that is empty, has an id
+        outside the vocabulary, or fills the context.
         """
-        return TokenStream(self, self._checked(prompt), options, ends, guide)
+        ids = self.checked(prompt)
+        answer = self.answer(len(ids), options, ends, guide, constraint)
+        most = options.prompt_lookup_num_tokens
+        return TokenStream(self, ids, answer, PromptLookup(ids.tolist(), most) if most else None, control or Control())
 
-    def logits(self, prompt: Sequence[int], *, stepwise: bool = False) -> npt.NDArray[np.float32]:
+    def logits(self, prompt: Sequence[int], *, stepwise: bool = False) -> Row:
         """Logits, float32 [vocab], of the position after `prompt`, read in one run or, `stepwise`, token by token.
 
         Both ways give the same numbers up to rounding: export compares them. Raises InputError like `stream`.
         """
-        ids = self._checked(prompt)
-        cache = KVCache(self.layout, len(ids))
-        logits = np.empty((1, self.vocab), dtype=np.float32)
-        length = 1 if stepwise else len(ids)
-        step = _BoundStep(self, cache, logits, length)
-        for start in range(0, len(ids), length):
-            step.run(ids[start : start + length], start)
-        row: npt.NDArray[np.float32] = logits[0]
-        return row
+        ids = self.checked(prompt)
+        runs = self.runs(KVCache.empty(self.layout, len(ids)))
+        return prefill(runs, ids, 1 if stepwise else PREFILL_CHUNK)
 
-    def _checked(self, prompt: Sequence[int]) -> npt.NDArray[np.int64]:
+    def runs(self, cache: KVCache, control: Control | None = None) -> Runs:
+        """Runs of the graph over `cache`."""
+        return Runs(self.session, self.step_inputs, cache, self.vocab, control)
+
+    def answer(
+        self,
+        prompt_tokens: int,
+        options: GenerationOptions,
+        ends: Callable[[int], bool] | None = None,
+        guide: Guide | None = None,
+        constraint: Constraint | None = None,
+    ) -> Answer:
+        """An answer with nothing in it, as long as the context and the options let it be."""
+        room = min(self.max_tokens - prompt_tokens, options.max_new_tokens)
+        return Answer(
+            room,
+            options,
+            eos_id=self.eos_id,
+            suppressed=self.suppressed,
+            ends=ends,
+            guide=guide,
+            constraint=constraint,
+        )
+
+    def checked(self, prompt: Sequence[int]) -> Ids:
+        """The prompt as int64 [n]. Raises InputError for one that is empty, out of the vocabulary, or too long."""
         try:
             ids = np.asarray(prompt)
         except (TypeError, ValueError, OverflowError) as error:
@@ -101,26 +140,42 @@ class GeneratorSession:
         return ids.astype(np.int64)
 
 
+def prefill(runs: Runs, prompt: Ids, chunk: int, start: int = 0) -> Row:
+    """Read `prompt` (int64 [n]) from position `start` on, `chunk` tokens a run; the logits after it, float32 [vocab].
+
+    In chunks, so that memory for activations does not grow with the prompt.
+    """
+    for begin in range(start, len(prompt), chunk):
+        row: Row = runs.read(prompt[None, begin : begin + chunk], [begin])[0, 0]
+    return row
+
+
 class TokenStream(Iterator[int]):
     """The tokens of one answer as they are made, without the end-of-text token (unless it is ignored).
 
-    `finish_reason` is "" until the end, then "stop" (end of text, or a stop string) or "length" (max_new_tokens, or
-    context full). One stream belongs to one thread at a time.
+    `finish_reason` is "" until the end, then "stop" (end of text, or a stop string), "length" (max_new_tokens, or
+    context full) or "deadline". `lookup` counts the tokens that were proposed and accepted; None where none are. One
+    stream belongs to one thread at a time, but any may cancel it: the next token is then a Cancelled.
     """
 
     def __init__(
         self,
         model: GeneratorSession,
-        prompt: npt.NDArray[np.int64],
-        options: GenerationOptions,
-        ends: Callable[[int], bool] | None,
-        guide: Guide | None,
+        prompt: Ids,
+        answer: Answer,
+        lookup: PromptLookup | None,
+        control: Control,
     ) -> None:
-        self.finish_reason = ""
         self.prompt_tokens = len(prompt)
-        self._ends = ends
-        self._guide = guide
-        self._tokens = self._decode(model, prompt, options)
+        self.lookup = lookup
+        self._answer = answer
+        self._control = control
+        self._tokens = self._guarded(model, prompt)
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the answer ended."""
+        return self._answer.finish_reason
 
     def __next__(self) -> int:
         return next(self._tokens)
@@ -129,92 +184,50 @@ class TokenStream(Iterator[int]):
         """End early and free the buffers."""
         self._tokens.close()
 
-    def _decode(
-        self, model: GeneratorSession, prompt: npt.NDArray[np.int64], options: GenerationOptions
-    ) -> Generator[int, None, None]:
+    def cancel(self) -> None:
+        """End the answer from any thread."""
+        self._control.cancel()
+
+    def _guarded(self, model: GeneratorSession, prompt: Ids) -> Generator[int, None, None]:
+        try:
+            yield from self._decode(model, prompt)
+        except Interrupted:
+            if self._control.reason == "cancelled":
+                raise Cancelled("the answer was cancelled; ask again for another") from None
+            self._answer.finish_reason = "deadline"
+
+    def _decode(self, model: GeneratorSession, prompt: Ids) -> Generator[int, None, None]:
         # 1. Buffers: the whole answer fits from the start, so nothing grows and nothing is copied.
-        capacity = min(model.max_tokens, len(prompt) + options.max_new_tokens)
-        cache = KVCache(model.layout, capacity)
-        logits = np.empty((1, model.vocab), dtype=np.float32)
-        answer = np.empty(capacity - len(prompt), dtype=np.int64)
-        random = new_generator(fresh_seed() if options.seed is None else options.seed)
-        plain, guide = options.greedy and not options.edits_logits, self._guide
+        answer, lookup = self._answer, self.lookup
+        cache = KVCache.empty(model.layout, len(prompt) + answer.room)
+        runs = model.runs(cache, self._control)
 
-        # 2. Prefill: the whole prompt in one run.
-        prefill = _BoundStep(model, cache, logits, len(prompt))
-        prefill.run(prompt, 0)
-        del prefill
-        step = _BoundStep(model, cache, logits, 1)
+        # 2. Prefill, from where an earlier prompt was the same.
+        known = model.prefixes.begin(prompt, cache)
+        rows = prefill(runs, prompt, PREFILL_CHUNK, known)[None]
+        model.prefixes.keep(prompt, cache)
+        read = len(prompt)
+        draft: list[int] = []
 
-        row = logits[0]
-        for count in range(len(answer)):
-            # 3. Choose the next token from the logits of the last position.
-            row[model.suppressed] = -np.inf
-            token = _most_probable(row)
-            if guide is not None:
-                token = choose(guide.favour(row), answer[:count], options, random)
-                guide.push(token)
-            elif not plain:
-                token = choose(row, answer[:count], options, random)
-            if token == model.eos_id and not options.ignore_eos:
-                self.finish_reason = "stop"
-                return
-            answer[count] = token
-            ended = self._ends is not None and self._ends(token)
-            yield token
-            if ended:
-                self.finish_reason = "stop"
-                return
+        while True:
+            # 3. Choose: row i follows the first i proposals, and counts as long as these were right.
+            for accepted, row in enumerate(rows):
+                token = answer.take(row)
+                if token is None:
+                    return
+                yield token
+                if answer.finish_reason:
+                    return
+                self._control.check()
+                if lookup is not None:
+                    lookup.push(token)
+                if accepted == len(draft) or token != draft[accepted]:
+                    break
+            read += accepted
+            if lookup is not None and draft:
+                lookup.judge(len(draft), accepted)
 
-            # 4. Advance by one token; the one that fills the answer is not read again.
-            if count + 1 < len(answer):
-                step.run(token, len(prompt) + count)
-        self.finish_reason = "length"
-
-
-class _BoundStep:
-    """Runs of the graph over `length` tokens, with every input and output bound once to the same memory."""
-
-    def __init__(self, model: GeneratorSession, cache: KVCache, logits: npt.NDArray[np.float32], length: int) -> None:
-        self._session = model.session
-        self._input_ids = np.zeros((1, length), dtype=np.int64)
-        self._position_ids = np.zeros((1, length), dtype=np.int64)
-        self._offsets = np.arange(length, dtype=np.int64)
-        self._seqlens_k = np.zeros(1, dtype=np.int32)
-        self._total = np.zeros((), dtype=np.int32)
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "input_ids": self._input_ids,
-            "position_ids": self._position_ids,
-            "seqlens_k": self._seqlens_k,
-            "total_sequence_length": self._total,
-        }
-        values = {name: ort_value(array) for name, array in cache.arrays.items()}
-        inputs = {name: ort_value(arrays[name]) for name in model.step_inputs}
-        outputs = {"logits": ort_value(logits)}
-        # The values are kept: a binding holds the tensors, not the numpy memory under them.
-        self._kept = (cache, logits, values, inputs, outputs)
-        self._binding: Binding = bind(
-            model.session, {**inputs, **cache.past(values)}, {**outputs, **cache.present(values)}
-        )
-
-    def run(self, tokens: int | npt.NDArray[np.int64], start: int) -> None:
-        """Read `tokens` at the positions from `start` on; the logits buffer then holds the last one's row."""
-        length = len(self._offsets)
-        self._input_ids[0] = tokens
-        self._position_ids[0] = self._offsets + start
-        self._seqlens_k[0] = start + length - 1
-        self._total[...] = start + length
-        run_bound(self._session, self._binding)
-
-
-def _most_probable(row: npt.NDArray[np.float32]) -> int:
-    """Index of the largest logit; of a NaN or an infinity where there is one, and then BundleRejected is raised."""
-    token = int(row.argmax())
-    if not np.isfinite(row[token]):
-        raise BundleRejected(
-            f"the model's logits are not finite (token {token}: {row[token]}); run `edgelm verify` on the bundle",
-            what="logits",
-            expected="finite numbers",
-            found=str(row[token]),
-        )
-    return token
+            # 4. Advance by the newest token, and by what may follow it; the cache forgets what was wrong.
+            draft = [] if lookup is None else lookup.propose(answer.left - 1)
+            rows = runs.read([[answer.last, *draft]], [read], keep=1 + len(draft))[0]
+            read += 1

@@ -11,7 +11,11 @@ from ..errors import InputError
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256
+MAX_BANNED = 10_000
+MAX_INCLUDED = 32
 MAX_SEED = 2**63 - 1
+MAX_BEAMS = 16
+MAX_DEADLINE_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,17 @@ class GenerationOptions:
     repetition_penalty    CTRL's penalty (arXiv:1909.05858) on tokens of the answer so far; 1 is none
     no_repeat_ngram_size  no n-gram of this many tokens twice in the answer; 0 allows all
     seed                  of the sampler; None draws a fresh one
+    banned                phrases that the answer may not hold
+    must_include          phrases that it may not end without
+    absolute_terms        whether a Chinese description may use the absolute terms that advertising law forbids
+    facts                 "locked": numbers, units, prices and names in Latin letters come from the input alone;
+                          "free": from anywhere
     stop                  texts that end the answer; they are not part of it
     ignore_eos            go on after the end-of-text token (for benchmarks)
+    prompt_lookup_num_tokens  tokens to propose at a time, from what stood before; 0 is off. The answer is the same
+    num_beams             above 1: beam search, with that many beginnings of the answer kept
+    length_penalty        of beam search: above 0 favours long answers, below 0 short ones
+    deadline_ms           the answer's time, prompt included: what is written by then is cut at its last whole sentence
     coverage_bonus        a description: added to the logits of tokens that begin an attribute's value that is not
                           named yet, twice that to those that go on with it; 0 is off
     quote_bonus           a summary: added to the logits of tokens that its text has, and again to those that follow
@@ -44,14 +57,23 @@ class GenerationOptions:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    banned: tuple[str, ...] = ()
+    must_include: tuple[str, ...] = ()
+    absolute_terms: bool = False
+    facts: str = "free"
+    prompt_lookup_num_tokens: int = 8
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    deadline_ms: float | None = None
     coverage_bonus: float = 0.0
     quote_bonus: float = 0.0
 
     def __post_init__(self) -> None:
-        # A list of stop strings (JSON has no tuples) is taken as it is meant; a bare string is not a list of letters.
-        stop: object = self.stop
-        if isinstance(stop, list):
-            object.__setattr__(self, "stop", tuple(stop))
+        # A list of texts (JSON has no tuples) is taken as it is meant; a bare string is not a list of letters.
+        for name in ("stop", "banned", "must_include"):
+            texts: object = getattr(self, name)
+            if isinstance(texts, list):
+                object.__setattr__(self, name, tuple(texts))
         problems = [f"{name} is {getattr(self, name)!r}, accepted: {accepted}" for name, accepted in _violations(self)]
         if problems:
             raise InputError("generation options refused: " + "; ".join(problems))
@@ -97,10 +119,34 @@ def _violations(options: GenerationOptions) -> list[tuple[str, str]]:
         ("seed", options.seed is None or _is_int(options.seed, 0, MAX_SEED), f"an integer from 0 to {MAX_SEED}"),
         (
             "stop",
-            _is_stop(options.stop),
+            _are_texts(options.stop, MAX_STOP_STRINGS, blank=True),
             f"at most {MAX_STOP_STRINGS} texts of 1 to {MAX_STOP_LENGTH} characters",
         ),
+        (
+            "banned",
+            _are_texts(options.banned, MAX_BANNED),
+            f"at most {MAX_BANNED} texts of 1 to {MAX_STOP_LENGTH} characters, not blank",
+        ),
+        (
+            "must_include",
+            _are_texts(options.must_include, MAX_INCLUDED),
+            f"at most {MAX_INCLUDED} texts of 1 to {MAX_STOP_LENGTH} characters, not blank",
+        ),
+        ("absolute_terms", isinstance(options.absolute_terms, bool), "true or false"),
+        ("facts", options.facts in ("free", "locked"), '"free" or "locked"'),
         ("ignore_eos", isinstance(options.ignore_eos, bool), "true or false"),
+        ("prompt_lookup_num_tokens", _is_int(options.prompt_lookup_num_tokens, 0, 64), "an integer from 0 (off) to 64"),
+        (
+            "num_beams",
+            _is_int(options.num_beams, 1, MAX_BEAMS) and (options.num_beams == 1 or options.temperature == 0),
+            f"an integer from 1 to {MAX_BEAMS}, above 1 with temperature 0 only",
+        ),
+        ("length_penalty", _is_number(options.length_penalty, -10, 10), "a number from -10 to 10"),
+        (
+            "deadline_ms",
+            options.deadline_ms is None or _is_number(options.deadline_ms, 1, MAX_DEADLINE_MS),
+            f"milliseconds from 1 to {MAX_DEADLINE_MS}",
+        ),
         ("coverage_bonus", _is_number(options.coverage_bonus, 0, 100), "a number from 0 (off) to 100"),
         ("quote_bonus", _is_number(options.quote_bonus, 0, 100), "a number from 0 (off) to 100"),
     )
@@ -117,7 +163,9 @@ def _is_number(value: object, low: float, high: float, *, or_is: float | None = 
     return low <= value <= high or value == or_is
 
 
-def _is_stop(value: object) -> bool:
-    if not isinstance(value, tuple) or len(value) > MAX_STOP_STRINGS:
+def _are_texts(value: object, most: int, *, blank: bool = False) -> bool:
+    if not isinstance(value, tuple) or len(value) > most:
         return False
-    return all(isinstance(text, str) and 1 <= len(text) <= MAX_STOP_LENGTH for text in value)
+    return all(
+        isinstance(text, str) and 1 <= len(text) <= MAX_STOP_LENGTH and (blank or not text.isspace()) for text in value
+    )

@@ -1,6 +1,11 @@
-"""Stop strings: they end the answer, are never part of it, and may lie across tokens."""
+"""Where an answer's text is cut: at stop strings, which may lie across tokens, or after its last whole sentence."""
 
 from __future__ import annotations
+
+import re
+
+# A full stop ends a sentence where a blank follows; within a number or a name it does not.
+SENTENCE_END = re.compile(r"""[。！？…!?]+[”’」』）"')]*|\.(?=\s)|\n+""")
 
 
 class StopFilter:
@@ -40,3 +45,29 @@ class StopFilter:
             if any(stop.startswith(text[-length:]) for stop in self._stops):
                 return length
         return 0
+
+
+class SentenceFilter:
+    """Passes text on by whole sentences."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def push(self, piece: str) -> str:
+        """The text up to the last sentence end."""
+        text = self._held + piece
+        # What ends a sentence may go on: "?" to "?!", a quotation mark may follow.
+        ends = [match.end() for match in SENTENCE_END.finditer(text) if match.end() < len(text)]
+        end = ends[-1] if ends else 0
+        self._held = text[end:]
+        return text[:end]
+
+    def flush(self) -> str:
+        """The rest of an answer that came to its end."""
+        text, self._held = self._held, ""
+        return text
+
+    def whole(self) -> str:
+        """The rest of an answer that was cut off: nothing but a sentence that ends with it."""
+        text = self.flush()
+        return text if re.search(rf"(?:{SENTENCE_END.pattern}|\.)\Z", text) else ""

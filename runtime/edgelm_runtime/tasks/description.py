@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import InputError
+from ..generate.control import Control
 from ..generate.guides import Coverage
 from ..generate.options import GenerationOptions
 from ..results import TextResult
 from ..script import language_of
 from ..tokenizer import checked
 from .attributes import canonical, parse, to_name
-from .generation import Account, Generation, Writing
+from .generation import Account, Generation, Job, Writing
 
 MAX_VARIANTS = 64
 VARIANT_TEMPERATURE = 0.8
@@ -26,10 +27,9 @@ class Description(Generation):
     """Writes product descriptions. Attributes come as a mapping or as text in any form of `attributes.parse`."""
 
     task = "description"
+    advertises = True
 
-    def __call__(
-        self, attributes: Mapping[str, object] | str, *, variants: int | None = None, **options: Any
-    ) -> TextResult:
+    def __call__(self, value: Mapping[str, object] | str, *, variants: int | None = None, **options: Any) -> TextResult:
         """Write one description; with `variants=N`, N sampled ones with the seeds seed, seed + 1, ....
 
         Variants use temperature 0.8 and top_p 0.9 unless the call or the bundle says otherwise; `text` is the first
@@ -37,25 +37,26 @@ class Description(Generation):
         accepted, and for attributes that do not fit into the context.
         """
         if variants is None:
-            return self.stream(attributes, **options).finish()
+            return self.stream(value, **options).finish()
         chosen = self._variant_options(variants, options)
-        account, text = self._start(attributes)
+        account, text = self._start(value, chosen.deadline_ms)
         with account.watch("tokenize"):
             prompt = self._prompt(text)
         chosen = self._seeded(chosen, account)
-        texts = tuple(
-            "".join(self._write(prompt, replace(chosen, seed=seed), account, self.guide(text, chosen)))
-            for seed in range(chosen.seed or 0, (chosen.seed or 0) + variants)
-        )
-        return account.result(self.bundle.manifest.name, texts[0], texts)
+        jobs = [
+            self._written(account, prompt, replace(chosen, seed=(chosen.seed or 0) + number), text)
+            for number in range(variants)
+        ]
+        texts = self._write_together(jobs)
+        if account.finish_reason == "deadline":
+            account.notes.append("the deadline came before all variants were whole")
+            texts = [text for text in texts if text]
+        return self._result(account, texts[0] if texts else "", tuple(texts))
 
     def stream(self, attributes: Mapping[str, object] | str, **options: Any) -> Writing:
         """The pieces of one description as they are made. Raises InputError at once, like the call."""
-        chosen = self.options(**options)
-        account, text = self._start(attributes)
-        with account.watch("tokenize"):
-            prompt = self._prompt(text)
-        return Writing(self._answer(prompt, self._seeded(chosen, account), account, self.guide(text, chosen)))
+        job = self._job(attributes, self.options(**options))
+        return Writing(self._answer(job), job.account.control)
 
     def guide(self, attributes: Mapping[str, object] | str, options: GenerationOptions) -> Coverage | None:
         """The values that a description of these attributes should name; None where the options want no bonus."""
@@ -74,10 +75,19 @@ class Description(Generation):
         """First stage: the prompt's token ids, template included."""
         return self._prompt(self._start(attributes)[1])
 
-    def _start(self, attributes: Mapping[str, object] | str) -> tuple[Account, str]:
+    def _job(self, value: Any, options: GenerationOptions) -> Job:
+        account, text = self._start(value, options.deadline_ms)
+        with account.watch("tokenize"):
+            prompt = self._prompt(text)
+        return self._written(account, prompt, self._seeded(options, account), text)
+
+    def _written(self, account: Account, prompt: list[int], options: GenerationOptions, text: str) -> Job:
+        return Job(account, prompt, options, self.guide(text, options), self.constraint(text, options, account))
+
+    def _start(self, attributes: Mapping[str, object] | str, deadline_ms: float | None = None) -> tuple[Account, str]:
         """The account of a new answer, and the canonical text of its attributes."""
         text, notes = checked(canonical(parse(attributes)))
-        return Account(language_of(text), list(notes)), text
+        return Account(language_of(text), list(notes), Control(deadline_ms)), text
 
     def _variant_options(self, variants: object, options: dict[str, Any]) -> GenerationOptions:
         if type(variants) is not int or not 1 <= variants <= MAX_VARIANTS:

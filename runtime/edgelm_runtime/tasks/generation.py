@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 from ..bundle import Bundle
 from ..device import choose_variant, default_threads
-from ..errors import BundleRejected, InputError
+from ..errors import BundleRejected, DeadlineExceeded, InputError
+from ..generate.batch import MAX_SEQUENCES, Request, generate_together
+from ..generate.beam import beam_search
+from ..generate.constraints import Banned, Constraint, MustInclude, Rules
+from ..generate.control import Control
 from ..generate.guides import Guide
 from ..generate.loop import GeneratorSession, TokenStream
 from ..generate.options import GenerationOptions
 from ..generate.sampling import fresh_seed
-from ..generate.stop import StopFilter
-from ..results import TextResult
+from ..generate.stop import SentenceFilter, StopFilter
+from ..results import Lookup, TextResult
+from ..script import language_of
 from ..session import create_session
 from ..timing import Stopwatch
 from ..tokenizer import TextStream, TextTokenizer
+from .words import Words, absolute_terms
 
 MIN_ROOM = 16  # tokens that must be left for a text, beside the prompt's own words and the answer
 
@@ -29,12 +35,23 @@ class Account:
 
     language: str
     notes: list[str] = field(default_factory=list)
+    control: Control = field(default_factory=Control)
     watch: Stopwatch = field(default_factory=Stopwatch)
     prompt_tokens: int = 0
     tokens: int = 0
     windows: int = 1
     finish_reason: str = ""
     time_to_first_token: float | None = None
+    proposed: int = 0
+    accepted: int = 0
+
+    def finish(self, reader: _Reader, reason: str) -> str:
+        """Take note of how an answer ended, and return the text that its reader held back."""
+        ended = "stop" if reader.stopped else reason
+        # An answer that the limit or the deadline cut is not undone by a later one that ended by itself.
+        if ended != "stop" or not self.finish_reason:
+            self.finish_reason = ended
+        return reader.rest(cut=ended == "deadline")
 
     def result(self, bundle: str, text: str, variants: tuple[str, ...] = ()) -> TextResult:
         """The finished result: `prompt_tokens`, `tokens` and `timings` are sums over windows and variants."""
@@ -52,17 +69,31 @@ class Account:
             notes=tuple(self.notes),
             bundle=bundle,
             timings=timings,
+            lookup=Lookup(self.proposed, self.accepted),
         )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One answer to be written: its account, the prompt's ids, the options, and what holds it to its source."""
+
+    account: Account
+    prompt: Sequence[int]
+    options: GenerationOptions
+    guide: Guide | None
+    constraint: Constraint | None = None
 
 
 class Writing(Iterator[str]):
     """The pieces of one answer as they are made. No piece ends inside a character.
 
-    After the last piece `result` is the TextResult, whose `text` is the pieces joined; before it is None.
+    After the last piece `result` is the TextResult, whose `text` is the pieces joined; before it is None. With a
+    deadline the pieces are whole sentences.
     """
 
-    def __init__(self, pieces: Generator[str, None, TextResult]) -> None:
+    def __init__(self, pieces: Generator[str, None, TextResult], control: Control) -> None:
         self._pieces = pieces
+        self._control = control
         self.result: TextResult | None = None
 
     def __next__(self) -> str:
@@ -75,6 +106,11 @@ class Writing(Iterator[str]):
     def close(self) -> None:
         """End early and free the buffers; there is no result then."""
         self._pieces.close()
+        self._control.close()
+
+    def cancel(self) -> None:
+        """End from another thread: whoever waits for the next piece gets a Cancelled."""
+        self._control.cancel()
 
     def finish(self) -> TextResult:
         """Make the pieces that are left and return the result. Raises InputError after `close`."""
@@ -88,10 +124,12 @@ class Writing(Iterator[str]):
 class _Reader:
     """Text of an answer as its tokens come, up to the first stop string."""
 
-    def __init__(self, tokenizer: TextTokenizer, stops: tuple[str, ...]) -> None:
+    def __init__(self, tokenizer: TextTokenizer, options: GenerationOptions) -> None:
         self._text = TextStream(tokenizer)
-        self._stop = StopFilter(stops)
+        self._stop = StopFilter(options.stop)
+        self._sentences = None if options.deadline_ms is None else SentenceFilter()
         self.piece = ""
+        self.pieces: list[str] = []
 
     @property
     def stopped(self) -> bool:
@@ -99,12 +137,22 @@ class _Reader:
 
     def read(self, token: int) -> bool:
         """Take one token; `piece` is then the text that may be shown. True when a stop string was completed."""
-        self.piece = self._stop.push(self._text.push(token))
+        piece = self._stop.push(self._text.push(token))
+        self.piece = piece if self._sentences is None else self._sentences.push(piece)
         return self._stop.found
 
-    def rest(self) -> str:
-        """The text that was held back, at the end of the answer."""
-        return self._stop.push(self._text.flush()) + self._stop.flush()
+    def collect(self, token: int) -> bool:
+        """Like `read`, and the piece joins `pieces`."""
+        ended = self.read(token)
+        self.pieces.append(self.piece)
+        return ended
+
+    def rest(self, *, cut: bool) -> str:
+        """The text that was held back, at the end of the answer; of a `cut` one, whole sentences only."""
+        text = self._stop.push(self._text.flush()) + self._stop.flush()
+        if self._sentences is None:
+            return text
+        return self._sentences.push(text) + (self._sentences.whole() if cut else self._sentences.flush())
 
 
 class Generation:
@@ -115,6 +163,7 @@ class Generation:
     """
 
     task = ""
+    advertises = False
 
     def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> None:
         manifest = bundle.manifest
@@ -140,10 +189,54 @@ class Generation:
             eos_id=manifest.tokenizer.eos_id,
             suppressed=self.tokenizer.special_ids,
         )
+        self._words = Words(self.tokenizer, self.generator.vocab)
 
     def options(self, **overrides: Any) -> GenerationOptions:
         """The bundle's options for this task with `overrides` on top. Raises InputError for what is not accepted."""
         return GenerationOptions.from_mapping(self._defaults, **overrides)
+
+    def batch(self, values: Iterable[Any], **options: Any) -> list[TextResult]:
+        """Answer many inputs, those of like length together; results in input order.
+
+        Raises InputError, naming the first input by its number from 1 that is not accepted.
+        """
+        results = self.try_batch(values, **options)
+        for number, result in enumerate(results, start=1):
+            if isinstance(result, InputError | DeadlineExceeded):
+                raise type(result)(f"input {number}: {result}") from result
+        return [result for result in results if isinstance(result, TextResult)]
+
+    def try_batch(self, values: Iterable[Any], **options: Any) -> list[TextResult | InputError | DeadlineExceeded]:
+        """Like `batch`, with the error in the place of the result for an input that has none.
+
+        Inputs are answered one by one where each has a deadline of its own.
+        """
+        chosen = self.options(**options)
+        results: list[TextResult | InputError | DeadlineExceeded | None] = []
+        jobs: list[tuple[int, Job]] = []
+        for index, value in enumerate(values):
+            results.append(None)
+            try:
+                job = self._job(value, chosen)
+                if chosen.deadline_ms is None and job.account.windows == 1 and self._fits(job):
+                    jobs.append((index, job))
+                else:
+                    results[index] = self(value, **options)
+            except (InputError, DeadlineExceeded) as error:
+                results[index] = error
+        jobs.sort(key=lambda numbered: len(numbered[1].prompt))
+        for start in range(0, len(jobs), MAX_SEQUENCES):
+            group = jobs[start : start + MAX_SEQUENCES]
+            for (index, job), text in zip(group, self._write_together([job for _, job in group]), strict=True):
+                results[index] = self._result(job.account, text)
+        return [result for result in results if result is not None]
+
+    def __call__(self, value: Any, **options: Any) -> TextResult:
+        """Answer one input."""
+        raise NotImplementedError
+
+    def _fits(self, job: Job) -> bool:
+        return len(job.prompt) < self.context
 
     def infer(self, ids: Sequence[int], **options: Any) -> list[int]:
         """Second stage: the token ids of the answer to a prompt's ids (of `tokenize`). Raises InputError."""
@@ -159,8 +252,38 @@ class Generation:
         The tokens of a stop string are among the ids. Raises InputError at once for ids or options not accepted.
         """
         chosen = self.options(**options)
-        reader = _Reader(self.tokenizer, chosen.stop)
-        return self.generator.stream(input_ids, chosen, reader.read if chosen.stop else None)
+        reader = _Reader(self.tokenizer, chosen)
+        ends = reader.read if chosen.stop else None
+        return self.generator.stream(input_ids, chosen, ends, control=Control(chosen.deadline_ms))
+
+    def constraint(self, source: str, options: GenerationOptions, account: Account) -> Constraint | None:
+        """The rules on words for one answer to `source`; None where the options have none.
+
+        What is banned and in the source is noted. Raises InputError for phrases that contradict each other.
+        """
+        phrases = options.banned
+        if self.advertises and account.language == "zh" and not options.absolute_terms:
+            phrases = (*absolute_terms(), *phrases)
+        parts: list[Constraint] = []
+        if phrases:
+            banned = self._words.banned(phrases)
+            parts.append(Banned(banned))
+            if contradiction := [phrase for phrase in options.must_include if banned.within(phrase)]:
+                raise InputError(f"{', '.join(contradiction)}: to be included and banned at once; decide for one")
+            note = [phrase for phrase in banned.within(source) if phrase]
+            if note and not any("is banned" in given for given in account.notes):
+                account.notes.append(f"{', '.join(note)} is in the input and is banned: the answer does not say it")
+        if options.facts == "locked":
+            # What must be included is given, like the source.
+            known = " ; ".join((source, *options.must_include))
+            parts.append(self._words.facts(known, account.language, self.generator.eos_id).begin())
+        if options.must_include:
+            spellings = {
+                phrase: self.tokenizer.encode(phrase if language_of(phrase) == "zh" else f" {phrase}", special=False)
+                for phrase in options.must_include
+            }
+            parts.append(MustInclude(spellings, self._words.vocabulary, self.generator.eos_id, options.max_new_tokens))
+        return None if not parts else parts[0] if len(parts) == 1 else Rules(parts)
 
     def _prompt(self, text: str) -> list[int]:
         return self.tokenizer.encode_template(self._template, text=text)
@@ -183,12 +306,54 @@ class Generation:
             ) from error
         return defaults
 
-    def _write(
-        self, prompt: Sequence[int], options: GenerationOptions, account: Account, guide: Guide | None = None
-    ) -> Iterator[str]:
+    def _job(self, value: Any, options: GenerationOptions) -> Job:
+        """One answer to an input, ready to be written. Raises InputError for what is not accepted."""
+        raise NotImplementedError
+
+    def _write(self, job: Job) -> Iterator[str]:
         """Start one answer and return its text piece by piece. Raises InputError at once for a prompt too long."""
-        reader = _Reader(self.tokenizer, options.stop)
-        return self._read(self.generator.stream(prompt, options, reader.read, guide), reader, account)
+        reader = _Reader(self.tokenizer, job.options)
+        if job.options.num_beams > 1:
+            return self._read_beam(job, reader)
+        tokens = self.generator.stream(
+            job.prompt, job.options, reader.read, job.guide, job.constraint, job.account.control
+        )
+        return self._read(tokens, reader, job.account)
+
+    def _read_beam(self, job: Job, reader: _Reader) -> Iterator[str]:
+        """The text that beam search finds, once it is found."""
+        account = job.account
+        if job.guide is not None:
+            account.notes.append("beam search goes by probability alone: coverage_bonus and quote_bonus were not used")
+        with account.watch("decode"):
+            tokens, finish = beam_search(self.generator, job.prompt, job.options, job.constraint, account.control)
+        account.prompt_tokens += len(job.prompt)
+        account.tokens += len(tokens)
+        for token in tokens:
+            if reader.collect(token):
+                break
+        yield "".join(reader.pieces) + account.finish(reader, finish)
+
+    def _write_together(self, jobs: Sequence[Job]) -> list[str]:
+        """The texts of several answers, in step. Raises InputError for a prompt too long."""
+        texts: list[str] = []
+        for start in range(0, len(jobs), MAX_SEQUENCES):
+            group = jobs[start : start + MAX_SEQUENCES]
+            if len(group) == 1 or group[0].options.num_beams > 1:
+                texts += ["".join(self._write(job)) for job in group]
+                continue
+            readers = [_Reader(self.tokenizer, job.options) for job in group]
+            requests = [
+                Request(job.prompt, job.options, reader.collect, job.guide, job.constraint)
+                for job, reader in zip(group, readers, strict=True)
+            ]
+            with group[0].account.watch("decode"):
+                answers = generate_together(self.generator, requests, group[0].account.control)
+            for job, reader, answer in zip(group, readers, answers, strict=True):
+                job.account.prompt_tokens += len(job.prompt)
+                job.account.tokens += answer.count
+                texts.append("".join(reader.pieces) + job.account.finish(reader, answer.finish_reason))
+        return texts
 
     @staticmethod
     def _read(tokens: TokenStream, reader: _Reader, account: Account) -> Iterator[str]:
@@ -204,24 +369,31 @@ class Generation:
                 yield reader.piece
             stage, start = "decode", perf_counter()
         account.watch.add(stage, (perf_counter() - start) * 1000.0)
-        if rest := reader.rest():
+        if tokens.lookup is not None:
+            account.proposed += tokens.lookup.proposed
+            account.accepted += tokens.lookup.accepted
+        if rest := account.finish(reader, tokens.finish_reason):
             yield rest
-        finish = "stop" if reader.stopped else tokens.finish_reason
-        # A variant that the limit cut is not undone by a later one that ended by itself.
-        account.finish_reason = "length" if account.finish_reason == "length" else finish
 
-    def _answer(
-        self, prompt: Sequence[int], options: GenerationOptions, account: Account, guide: Guide | None = None
-    ) -> Generator[str, None, TextResult]:
+    def _answer(self, job: Job) -> Generator[str, None, TextResult]:
         """What a Writing reads. Raises InputError at once for a prompt too long."""
-        return self._collect(self._write(prompt, options, account, guide), account)
+        return self._collect(self._write(job), job.account)
 
     def _collect(self, pieces: Iterator[str], account: Account) -> Generator[str, None, TextResult]:
         parts = []
         for piece in pieces:
             parts.append(piece)
             yield piece
-        return account.result(self.bundle.manifest.name, "".join(parts))
+        return self._result(account, "".join(parts))
+
+    def _result(self, account: Account, text: str, variants: tuple[str, ...] = ()) -> TextResult:
+        """The result. Raises DeadlineExceeded when the deadline came before the first sentence was whole."""
+        account.control.close()
+        if account.finish_reason == "deadline" and not text:
+            raise DeadlineExceeded(
+                "the deadline came before the first sentence was whole; give it more time, or a shorter text to read"
+            )
+        return account.result(self.bundle.manifest.name, text, variants)
 
     @staticmethod
     def _seeded(options: GenerationOptions, account: Account) -> GenerationOptions:

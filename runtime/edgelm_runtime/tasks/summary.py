@@ -7,23 +7,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ..generate.control import Control
 from ..generate.guides import Quoting
 from ..generate.options import GenerationOptions
+from ..generate.stop import SENTENCE_END
 from ..results import TextResult
 from ..script import language_of
 from ..tokenizer import TextTokenizer, checked
-from .generation import Account, Generation, Writing
+from .generation import Account, Generation, Job, Writing
 
 MAX_WINDOWS = 64
 MAX_PASSES = 3
 # Longer tokens are rare; where they are not, a window is shorter than it could be and nothing else.
 _CHARACTERS_PER_TOKEN = 8
-_SENTENCE_END = re.compile(r"""[。！？…!?]+[”’」』）"')]*|\.(?=\s)|\n+""")
 _CLOSED = re.compile(r"""[。！？…!?.][”’」』）"')]*\Z""")
 _BLANK = re.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class SummaryJob(Job):
+    """A job with the windows of its text; the prompt is that of the first."""
+
+    windows: tuple[str, ...] = ()
 
 
 class Summary(Generation):
@@ -31,34 +39,38 @@ class Summary(Generation):
 
     task = "summary"
 
-    def __call__(self, text: str, **options: Any) -> TextResult:
+    def __call__(self, value: str, **options: Any) -> TextResult:
         """Summarise a text of up to `tokenizer.MAX_CHARACTERS`; a long one in windows, which the result says.
 
         `options` are those of GenerationOptions. Raises InputError for empty, blank or too long text, and for options
         that are not accepted.
         """
-        return self.stream(text, **options).finish()
+        return self.stream(value, **options).finish()
 
     def stream(self, text: str, **options: Any) -> Writing:
         """The pieces of the summary as they are made; for a long text, of the last pass. Raises InputError at once."""
-        chosen = self.options(**options)
-        cleaned, notes = checked(text)
-        account = Account(language_of(cleaned), list(notes))
-        room = self._room(chosen)
+        job = self._job(text, self.options(**options))
+        if len(job.windows) == 1:
+            return Writing(self._answer(job), job.account.control)
+        return Writing(self._in_windows(job), job.account.control)
+
+    def _job(self, value: Any, options: GenerationOptions) -> SummaryJob:
+        cleaned, notes = checked(value)
+        account = Account(language_of(cleaned), list(notes), Control(options.deadline_ms))
         with account.watch("tokenize"):
-            windows, read = cut_windows(cleaned, self.tokenizer, room)
+            windows, read = cut_windows(cleaned, self.tokenizer, self._room(options))
             prompt = self._prompt(windows[0])
         if read < len(cleaned):
             account.notes.append(f"only the first {read:,} of {len(cleaned):,} characters were read")
-        chosen = self._seeded(chosen, account)
-        if len(windows) == 1:
-            return Writing(self._answer(prompt, chosen, account, self.guide(windows[0], chosen)))
+        chosen = self._seeded(options, account)
         account.windows = len(windows)
-        account.notes.append(
-            f"the text is longer than the context of {self.context} tokens: it was summarised in {len(windows)} "
-            "windows, and then their summaries were"
-        )
-        return Writing(self._in_windows(windows, chosen, account))
+        if len(windows) > 1:
+            account.notes.append(
+                f"the text is longer than the context of {self.context} tokens: it was summarised in {len(windows)} "
+                "windows, and then their summaries were"
+            )
+        constraint = self.constraint(cleaned, chosen, account)
+        return SummaryJob(account, prompt, chosen, self.guide(windows[0], chosen), constraint, tuple(windows))
 
     def tokenize(self, text: str) -> list[int]:
         """First stage: the prompt's token ids, template included; not cut to the context."""
@@ -74,19 +86,19 @@ class Summary(Generation):
         """Tokens that a text may have: the context less the template and the answer (a quarter of it at the most)."""
         return self.context - self.template_tokens - min(options.max_new_tokens, self.context // 4)
 
-    def _in_windows(
-        self, windows: list[str], options: GenerationOptions, account: Account
-    ) -> Generator[str, None, TextResult]:
+    def _in_windows(self, job: SummaryJob) -> Generator[str, None, TextResult]:
         """Summarise the windows until their joined summaries are one window, then write the summary of that."""
+        account, options, windows = job.account, job.options, list(job.windows)
         room = self._room(options)
         # A part takes at most a quarter of a window, so that every pass leaves a quarter of the text.
-        brief = replace(options, max_new_tokens=min(options.max_new_tokens, room // 4))
+        brief = replace(options, max_new_tokens=min(options.max_new_tokens, room // 4), must_include=())
         for _ in range(MAX_PASSES):
-            parts = [
-                "".join(self._write(self._prompt(window), brief, account, self.guide(window, brief)))
-                for window in windows
-            ]
+            parts = self._write_together([self._part(window, brief, account) for window in windows])
             joined = join_sentences(parts, account.language)
+            if account.finish_reason == "deadline":
+                account.notes.append("the deadline came before the windows' summaries were summarised")
+                yield joined
+                return self._result(account, joined)
             # A model that has nothing to say about any window leaves the text's beginning to be summarised.
             windows = cut_windows(joined, self.tokenizer, room)[0] if joined else windows[:1]
             if len(windows) == 1:
@@ -94,8 +106,11 @@ class Summary(Generation):
         if len(windows) > 1:
             account.notes.append("the summaries of the windows were too long together: only the first were used")
         account.finish_reason, account.time_to_first_token = "", None
-        guide = self.guide(windows[0], options)
-        return (yield from self._answer(self._prompt(windows[0]), options, account, guide))
+        return (yield from self._answer(self._part(windows[0], options, account)))
+
+    def _part(self, window: str, options: GenerationOptions, account: Account) -> Job:
+        constraint = self.constraint(window, options, account)
+        return Job(account, self._prompt(window), options, self.guide(window, options), constraint)
 
 
 def cut_windows(text: str, tokenizer: TextTokenizer, room: int) -> tuple[list[str], int]:
@@ -122,7 +137,7 @@ def _window_end(text: str, start: int, tokenizer: TextTokenizer, room: int) -> i
     if fits and start + len(piece) == len(text):
         return len(text)
     limit = len(piece) if fits else max(1, encoded.ends[room - 1])
-    ends = [match.end() for match in _SENTENCE_END.finditer(piece, limit // 2, limit)]
+    ends = [match.end() for match in SENTENCE_END.finditer(piece, limit // 2, limit)]
     end = ends[-1] if ends else piece.rfind(" ", limit // 2, limit) + 1 or limit
     # Cut off from what follows, the last word may take more tokens than before.
     while end > 1 and len(tokenizer.encode(piece[:end], special=False)) > room:

@@ -1,0 +1,149 @@
+"""The frame of every generator graph: its inputs, attention over the cache, and logits of the last positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgelm_export.families import Weights, refuse
+from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.quantize import Scheme
+from edgelm_export.rotary import Rotary
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The shape of a layer's attention: heads that ask, heads that answer, and numbers in each."""
+
+    query: int
+    key_value: int
+    size: int
+
+    @property
+    def split(self) -> list[int]:
+        """Widths of the query, the key and the value in a packed projection."""
+        return [self.query * self.size, self.key_value * self.size, self.key_value * self.size]
+
+
+def check_heads(heads: Heads, field: str, value: object) -> None:
+    """Raise UnsupportedCheckpoint where GroupQueryAttention's kernel, which reads eight numbers at once, would fail."""
+    if heads.query < 1 or heads.key_value < 1 or heads.query % heads.key_value or heads.size < 8 or heads.size % 8:
+        raise refuse(
+            field, value, f"heads of a multiple of 8 numbers each ({heads.size} here), shared evenly by the keys"
+        )
+
+
+class Decoder:
+    """A graph under construction, with past and present of every layer in one buffer.
+
+    Inputs ``input_ids`` int64 [batch, sequence], ``seqlens_k`` int32 [batch] (tokens so far, less one),
+    ``total_sequence_length`` int32 scalar (the largest of them, not less one), ``logits_to_keep`` int64 [1],
+    ``past_key_values.N.key|value`` float32 [batch, kv heads, capacity, head size], and ``position_ids`` int64
+    [batch, sequence] where positions are learned; outputs ``logits`` float32 [batch, logits_to_keep, vocab] and
+    ``present.N.key|value``, to be bound to the past's memory.
+    """
+
+    def __init__(self, name: str, heads: Heads, rotary: Rotary | None = None) -> None:
+        self.graph = GraphBuilder(name)
+        self.heads = heads
+        self._cache_shape: list[int | str] = ["batch", heads.key_value, "capacity", heads.size]
+        self._lengths = [
+            self.graph.input("seqlens_k", ir.DataType.INT32, ["batch"]),
+            self.graph.input("total_sequence_length", ir.DataType.INT32, []),
+        ]
+        self.ids = self.graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])
+        self._keep = self.graph.input("logits_to_keep", ir.DataType.INT64, [1])
+        self._rotary: list[Value | None] = []
+        if rotary is not None:
+            self._rotary = [self.graph.weight("rotary.cos", rotary.cos), self.graph.weight("rotary.sin", rotary.sin)]
+
+    def positions(self) -> Value:
+        """The position of every token, for a table of learned positions."""
+        return self.graph.input("position_ids", ir.DataType.INT64, ["batch", "sequence"])
+
+    def attention(self, layer: int, qkv: Sequence[Value], *, scale: float, window: int = 0) -> Value:
+        """Causal attention over the cache of ``layer``, which the new keys and values join.
+
+        ``qkv`` is one packed projection, or query, key and value, each [batch, sequence, width]. A ``window`` above 0
+        is how many tokens, the own one among them, a token sees.
+        """
+        graph, shape = self.graph, self._cache_shape
+        past = [graph.input(f"past_key_values.{layer}.{part}", ir.DataType.FLOAT, shape) for part in ("key", "value")]
+        attributes: dict[str, Any] = {
+            "num_heads": self.heads.query, "kv_num_heads": self.heads.key_value, "scale": scale,
+            "do_rotary": int(bool(self._rotary)),
+        }  # fmt: skip
+        if window:
+            attributes["local_window_size"] = window
+        packed = [*qkv, None, None] if len(qkv) == 1 else [*qkv]
+        inputs = [*packed, *past, *self._lengths, *self._rotary]
+        context, key, value = graph.op("GroupQueryAttention", inputs, attributes, domain=MICROSOFT, outputs=3)
+        graph.output(key, f"present.{layer}.key", ir.DataType.FLOAT, shape)
+        graph.output(value, f"present.{layer}.value", ir.DataType.FLOAT, shape)
+        return context
+
+    def last(self, x: Value) -> Value:
+        """The last ``logits_to_keep`` rows of every sequence: what comes after the cache needs no others."""
+        graph = self.graph
+        start = graph.one("Neg", [self._keep])
+        end = graph.weight("last.end", np.array([np.iinfo(np.int64).max]))
+        return graph.one("Slice", [x, start, end, graph.weight("last.axis", np.array([1]))])
+
+    def finish(self, logits: Value, vocab: int) -> bytes:
+        """Name the output and serialize."""
+        self.graph.output(logits, "logits", ir.DataType.FLOAT, ["batch", "kept", vocab])
+        return self.graph.serialize()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The weights of a checkpoint, as a scheme places them in a decoder's graph."""
+
+    decoder: Decoder
+    weights: Weights
+    scheme: Scheme
+
+    def linear(self, x: Value, *names: str, bias: bool, outliers: bool = False) -> Value:
+        """The product of ``x`` with the torch Linears ``names`` ([out, in] each) side by side, stored as the first."""
+        weight = np.concatenate([self.weights(f"{name}.weight") for name in names]).T
+        biases = np.concatenate([self.weights(f"{name}.bias") for name in names]) if bias else None
+        return self.scheme.linear(self.decoder.graph, x, weight, biases, names[0], outliers=outliers)
+
+    def layer_norm(self, x: Value, name: str, epsilon: float) -> Value:
+        """LayerNormalization with the scale and bias of ``name``."""
+        return self.decoder.graph.layer_norm(
+            x, self.weights(f"{name}.weight"), self.weights(f"{name}.bias"), epsilon, name
+        )
+
+    def rms_norm(self, x: Value, name: str, epsilon: float) -> Value:
+        """Root mean square normalization with the scale of ``name``."""
+        return self.decoder.graph.rms_norm(x, self.weights(f"{name}.weight"), epsilon, name)
+
+    def embedded(self, table: str) -> Value:
+        """The rows of the tokens in the table ``table``."""
+        return self.scheme.embedding(self.decoder.graph, self.decoder.ids, self.weights(f"{table}.weight"), table)
+
+    def placed(self, x: Value, table: str, context: int, *, offset: int = 0) -> Value:
+        """``x`` plus learned positions, whose table has that of the first token in row ``offset``."""
+        rows = self.weights(f"{table}.weight")[offset : offset + context]
+        return self.decoder.graph.add(
+            x, self.scheme.embedding(self.decoder.graph, self.decoder.positions(), rows, table)
+        )
+
+    def head(self, x: Value, table: str, config: Mapping[str, Any]) -> bytes:
+        """Logits of the last rows, and with them the model; ``table``, the token embedding, is the head if tied."""
+        name = table if is_tied(self.weights, config, table) else "lm_head"
+        rows: NDArray[Any] = self.weights(f"{name}.weight")
+        return self.decoder.finish(self.scheme.tied_head(self.decoder.graph, x, rows, name), rows.shape[0])
+
+
+def is_tied(weights: Weights, config: Mapping[str, Any], table: str) -> bool:
+    """As transformers decides: a head of its own that differs from the table is not tied, whatever the field says."""
+    if not config.get("tie_word_embeddings", True):
+        return False
+    return "lm_head.weight" not in weights or np.array_equal(weights("lm_head.weight"), weights(f"{table}.weight"))

@@ -1,0 +1,64 @@
+"""int8 weights by output channel, activations rounded to scales that were measured at export.
+
+A row is rounded in the same way whatever stands beside it: reading at once equals reading token by token, tokens that
+are checked together equal tokens made one by one, and sequences that share a run do not see each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.quantize.int8_dynamic import Int8Dynamic, embedding_by_block, head_by_block, linear_by_block
+from edgelm_export.quantize.rounding import ZERO_POINT, per_channel
+
+ROOM = 1.1  # how far beyond the largest activation measured the scale reaches; what is beyond that saturates
+
+
+class Int8Static:
+    """QuantizeLinear and MatMulIntegerToFloat where the range of the input is known, MatMulNBits elsewhere.
+
+    ``ranges`` has the largest absolute input of the linear layers by name.
+    """
+
+    name = "int8-static"
+    precision = "int8"
+
+    def __init__(self, ranges: Mapping[str, float]) -> None:
+        self._ranges = ranges
+
+    def linear(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
+        *, outliers: bool = False,
+    ) -> Value:  # fmt: skip
+        """One scale for all rows; with outliers, or a range that was not measured, one for each row and block."""
+        largest = self._ranges.get(name, 0.0)
+        if outliers or not largest:
+            return linear_by_block(graph, x, weight, bias, name)
+        rounded, scale = per_channel(weight)
+        x_scale = graph.weight(f"{name}.x_scale", np.array(ROOM * largest / 127, np.float32))
+        x_zero = graph.weight("x_zero", np.array(ZERO_POINT, np.uint8))
+        inputs = [
+            graph.one("QuantizeLinear", [x, x_scale, x_zero]), graph.weight(f"{name}.weight", rounded),
+            x_scale, graph.weight(f"{name}.scale", scale), x_zero,
+            *([] if bias is None else [None, graph.weight(f"{name}.bias", bias)]),
+        ]  # fmt: skip
+        return graph.one("MatMulIntegerToFloat", inputs, domain=MICROSOFT)
+
+    def self_attention(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
+    ) -> Value:
+        """As Int8Dynamic: an encoder reads a text in one run."""
+        return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name)
+
+    def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
+        """GatherBlockQuantized; a table whose width no block divides stays in float32."""
+        return embedding_by_block(graph, ids, table, name)
+
+    def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
+        """MatMulNBits over the bytes that the embedding reads."""
+        return head_by_block(graph, x, table, name)

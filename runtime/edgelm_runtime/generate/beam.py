@@ -1,0 +1,153 @@
+"""Beam search: several beginnings of one answer are kept while they are the most probable, and the best is the answer.
+
+Scores are those of transformers: the sum of a beam's log-probabilities over its length to the power of
+`length_penalty`, its end-of-text token counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import Cancelled, InputError
+from .cache import KVCache
+from .constraints import Constraint
+from .control import Control, Interrupted
+from .loop import PREFILL_CHUNK, GeneratorSession, prefill
+from .options import GenerationOptions
+from .sampling import Row, edit_logits
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Beam:
+    """A beginning of the answer, or all of it, with the sum of its tokens' log-probabilities."""
+
+    tokens: tuple[int, ...] = ()
+    total: float = 0.0
+    constraint: Constraint | None = None
+
+    def followed_by(self, token: int, total: float) -> Beam:
+        """The beam with one more token."""
+        constraint = None if self.constraint is None else self.constraint.branch()
+        if constraint is not None:
+            constraint.push(token)
+        return Beam((*self.tokens, token), total, constraint)
+
+
+@dataclass
+class _Finished:
+    """The best whole answers, at most `size` of them, best first."""
+
+    size: int
+    penalty: float
+    answers: list[tuple[float, tuple[int, ...], str]] = field(default_factory=list)
+
+    def add(self, tokens: tuple[int, ...], total: float, length: int, reason: str) -> None:
+        self.answers.append((total / length**self.penalty, tokens, reason))
+        self.answers.sort(key=lambda answer: -answer[0])
+        del self.answers[self.size :]
+
+    def closed_to(self, total: float, length: int) -> bool:
+        """Whether a beam of this sum would not come in any more, were it to end at this length."""
+        return len(self.answers) == self.size and self.answers[-1][0] >= total / length**self.penalty
+
+
+def beam_search(
+    model: GeneratorSession,
+    prompt: Sequence[int],
+    options: GenerationOptions,
+    constraint: Constraint | None = None,
+    control: Control | None = None,
+) -> tuple[list[int], str]:
+    """The most probable answer that `num_beams` beams find, and why it ended ("stop", "length" or "deadline").
+
+    Raises InputError for a prompt that is not accepted or a constraint that leaves no answer, and Cancelled.
+    """
+    control = control or Control()
+    try:
+        return _search(model, prompt, options, constraint, control)
+    except Interrupted:
+        if control.reason == "cancelled":
+            raise Cancelled("the answer was cancelled; ask again for another") from None
+        return [], "deadline"
+
+
+def _search(
+    model: GeneratorSession,
+    prompt: Sequence[int],
+    options: GenerationOptions,
+    constraint: Constraint | None,
+    control: Control,
+) -> tuple[list[int], str]:
+    ids = model.checked(prompt)
+    beams, room = options.num_beams, min(model.max_tokens - len(ids), options.max_new_tokens)
+    cache = KVCache.empty(model.layout, len(ids) + room, beams)
+    first = cache.sequence(0)
+    row = prefill(model.runs(first, control), ids, PREFILL_CHUNK, model.prefixes.begin(ids, first))
+    rows: list[Row] = [row]
+    alive, finished = [Beam(constraint=constraint)], _Finished(beams, options.length_penalty)
+    runs = model.runs(cache, control)
+    for length in range(1, room + 1):
+        parents, alive = _extend(model, alive, rows, options, finished, length, last=length == room)
+        if not alive or finished.closed_to(alive[0].total, length):
+            break
+        for array in cache.arrays.values():
+            array[: len(parents), :, : len(ids) + length - 1] = array[parents, :, : len(ids) + length - 1]
+        tokens = np.zeros((beams, 1), dtype=np.int64)
+        tokens[: len(alive), 0] = [beam.tokens[-1] for beam in alive]
+        logits = runs.read(tokens, [len(ids) + length - 1] * beams)
+        rows = [logits[index, 0] for index in range(len(alive))]
+    if not finished.answers:
+        raise InputError("the words that are banned and those that must be included leave no answer; ask for fewer")
+    _, tokens_found, reason = finished.answers[0]
+    return list(tokens_found), reason
+
+
+def _extend(
+    model: GeneratorSession, alive: list[Beam], rows: list[Row], options: GenerationOptions, finished: _Finished,
+    length: int, *, last: bool,
+) -> tuple[list[int], list[Beam]]:  # fmt: skip
+    """The best beams one token on, with the index of the beam that each comes from.
+
+    Whole answers go to `finished`, and at the `last` token the others too.
+    """
+    scores = np.stack([_log_probabilities(model, beam, row, options) for beam, row in zip(alive, rows, strict=True)])
+    flat = (scores + np.array([[beam.total] for beam in alive])).ravel()
+    # Twice as many as beams: even if half of them end here, enough go on.
+    count = min(2 * options.num_beams, len(flat))
+    top = np.argpartition(-flat, count - 1)[:count]
+    parents: list[int] = []
+    extended: list[Beam] = []
+    for rank, place in enumerate(top[np.argsort(-flat[top], kind="stable")].tolist()):
+        parent, token = divmod(place, model.vocab)
+        if flat[place] == -np.inf:
+            break
+        ends = token == model.eos_id and not options.ignore_eos
+        if ends or last:
+            tokens = alive[parent].tokens if ends else (*alive[parent].tokens, token)
+            if rank < options.num_beams:
+                finished.add(tokens, float(flat[place]), length, "stop" if ends else "length")
+            continue
+        if len(extended) < options.num_beams:
+            parents.append(parent)
+            extended.append(alive[parent].followed_by(token, float(flat[place])))
+    return parents, extended
+
+
+def _log_probabilities(model: GeneratorSession, beam: Beam, row: Row, options: GenerationOptions) -> Scores:
+    """Log-probabilities, float64 [vocab], of the next token; rules on repeating change them as transformers does."""
+    row[model.suppressed] = -np.inf
+    wide = row.astype(np.float64)
+    wide -= wide.max()
+    wide -= np.log(np.exp(wide).sum())
+    if beam.constraint is not None:
+        allowed = row.copy()
+        beam.constraint.mask(allowed, options.max_new_tokens - len(beam.tokens))
+        wide[np.isneginf(allowed)] = -np.inf
+    answer = np.array(beam.tokens, dtype=np.int64)
+    return edit_logits(wide.astype(np.float32), answer, options).astype(np.float64)

@@ -1,0 +1,57 @@
+"""What ends an answer from outside: a deadline, or a word from another thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import Literal
+
+from ..session import Interrupt
+
+Reason = Literal["", "deadline", "cancelled"]
+RESERVE_MS = 2.0  # what the last node of a run, and the text of the last token, may take after the deadline is called
+
+
+class Interrupted(Exception):
+    """Raised between two runs, or out of one, when a Control has called; the decode loop turns it into an end."""
+
+
+class Control:
+    """One answer's end from outside. The first call decides; a run that is under way is stopped at its next node.
+
+    `deadline_ms` counts from the making of the Control; None is no deadline.
+    """
+
+    def __init__(self, deadline_ms: float | None = None) -> None:
+        self.interrupt = Interrupt()
+        self._reason: Reason = ""
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        if deadline_ms is not None:
+            seconds = max(deadline_ms - RESERVE_MS, 0.0) / 1000.0
+            self._timer = threading.Timer(seconds, self._call, ("deadline",))
+            self._timer.daemon = True
+            self._timer.start()
+
+    @property
+    def reason(self) -> Reason:
+        """Who called, "" while nobody has."""
+        return self._reason
+
+    def cancel(self) -> None:
+        """End the answer; any thread may say so, at any time."""
+        self._call("cancelled")
+
+    def close(self) -> None:
+        """Let go of the deadline: the answer is there."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def check(self) -> None:
+        """Raise Interrupted when somebody has called."""
+        if self._reason:
+            raise Interrupted
+
+    def _call(self, reason: Reason) -> None:
+        with self._lock:
+            self._reason = self._reason or reason
+        self.interrupt.stop()

@@ -1,0 +1,167 @@
+"""Words that may not be said and words that must be: held in any tokenization, against a slow twin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgelm_runtime.errors import InputError
+from edgelm_runtime.generate.constraints import Banned, BannedPhrases, MustInclude, Rules
+from edgelm_runtime.generate.vocabulary import Vocabulary
+from edgelm_runtime.loader import load
+from edgelm_runtime.tasks.words import ABSOLUTE_TERMS, absolute_terms, read_phrases
+
+PIECES = ["a", "b", "c", "ab", "bc", "abc", "ca", "A", "aB", "cc", "bca", ""]
+VOCABULARY = Vocabulary(PIECES, byte_level=False)
+END = len(PIECES) - 1
+DRESS = "类型: 裙; 颜色: 白色; 材质: 棉; 风格: 简约"
+
+
+def forbidden_now(banned: Banned) -> set[int]:
+    row = np.zeros(len(PIECES), dtype=np.float32)
+    banned.mask(row, 10)
+    return set(np.flatnonzero(np.isneginf(row)).tolist())
+
+
+@given(
+    st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=4),
+    st.lists(st.integers(0, len(PIECES) - 1), max_size=12),
+)
+@settings(max_examples=300)
+def test_what_would_complete_a_phrase_is_forbidden_and_nothing_else(phrases: list[str], tokens: list[int]) -> None:
+    banned, text = Banned(BannedPhrases(phrases, VOCABULARY)), ""
+    for token in tokens:
+        expected = {
+            index for index, piece in enumerate(PIECES) if piece and any(p in (text + piece).lower() for p in phrases)
+        }
+        assert forbidden_now(banned) == expected
+        if token in expected:
+            continue
+        banned.push(token)
+        assert forbidden_now(banned.branch()) == forbidden_now(banned)
+        text += PIECES[token]
+
+
+def test_bytes_of_a_character_in_several_tokens_are_seen() -> None:
+    vocabulary = load("description")._words.vocabulary
+    text = "最佳".encode()
+    singles = [vocabulary.texts.index(bytes([byte])) for byte in text]
+    banned = Banned(BannedPhrases(["最佳"], vocabulary))
+    for token in singles[:-1]:
+        banned.push(token)
+    row = np.zeros(len(vocabulary.texts), dtype=np.float32)
+    banned.mask(row, 10)
+    assert np.isneginf(row[singles[-1]])
+    assert np.isfinite(row[vocabulary.texts.index(b"a")])
+
+
+@pytest.mark.parametrize("piece", ["▁the", "<0x0A>", "é", "", "[X]"])
+def test_tokens_of_a_sentencepiece_vocabulary(piece: str) -> None:
+    expected = {"▁the": b" the", "<0x0A>": b"\n"}.get(piece, piece.encode())
+    assert Vocabulary([piece, "b"], byte_level=False).texts[0] == expected
+    assert Vocabulary([piece, "b"], byte_level=False, special=[0]).texts[0] == b""
+
+
+def test_tokens_that_begin_with_and_hold() -> None:
+    assert {PIECES[index] for index in VOCABULARY.beginning_with(b"ab")} == {"ab", "abc", "aB"}
+    assert {PIECES[index] for index in VOCABULARY.holding([b"bc", b"cc"])} == {"bc", "abc", "cc", "bca"}
+    assert VOCABULARY.beginning_with(b"z").tolist() == []
+    assert Vocabulary(["ÿ", "Āb"], byte_level=True).beginning_with(b"\xff").tolist() == [0]
+
+
+def test_a_missing_phrase_keeps_the_answer_from_ending() -> None:
+    must = MustInclude({"ca": [2, 0]}, VOCABULARY, END, 20)
+    row = np.zeros(len(PIECES), dtype=np.float32)
+    row[3] = 5
+    must.mask(row, 20)
+    assert np.flatnonzero(np.isneginf(row)).tolist() == [END]
+    must.push(3)
+    assert must.missing == ["ca"]
+    wants_to_end = np.zeros(len(PIECES), dtype=np.float32)
+    wants_to_end[END] = 9
+    for token in (2, 0):
+        row = wants_to_end.copy()
+        must.mask(row, 18)
+        assert np.flatnonzero(np.isfinite(row)).tolist() == [token]
+        must.push(token)
+    assert must.missing == []
+    row = wants_to_end.copy()
+    must.mask(row, 16)
+    assert (row == wants_to_end).all()
+
+
+def test_the_last_tokens_are_kept_for_what_is_missing() -> None:
+    must = MustInclude({"ca": [2, 0], "bb": [1, 1]}, VOCABULARY, None, 20)
+    left, text = 20, ""
+    while left:
+        row = np.zeros(len(PIECES), dtype=np.float32)
+        row[9] = 1
+        must.mask(row, left)
+        token = int(row.argmax())
+        must.push(token)
+        text += PIECES[token]
+        left -= 1
+    assert "ca" in text
+    assert "bb" in text
+    assert text.startswith("cc" * 10)
+
+
+def test_what_cannot_be_held_says_so() -> None:
+    with pytest.raises(InputError, match="must_include needs 6 tokens, and the answer may have 5"):
+        MustInclude({"ca": [2, 0]}, VOCABULARY, END, 5)
+    writer = load("description")
+    with pytest.raises(InputError, match="白色: to be included and banned at once"):
+        writer(DRESS, banned=["白色"], must_include=["白色"])
+    with pytest.raises(InputError, match="must_include needs"):
+        writer(DRESS, must_include=["这是一句很长很长的话"], max_new_tokens=4)
+    every = [chr(code) for code in (*range(0x20, 0x7F), *range(0x4E00, 0x9FFF), *range(0x3000, 0x3010))]
+    with pytest.raises(InputError, match=r"accepted: at most|leave no"):
+        writer(DRESS, banned=every)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.5, "seed": 3}, {"num_beams": 3}])
+def test_a_description_says_what_it_must_and_nothing_that_is_banned(options: dict[str, Any]) -> None:
+    writer = load("description")
+    plain = writer(DRESS, **options).text
+    banned = (plain[:2], plain[4:7], "的")
+    found = writer(DRESS, banned=banned, must_include=("新品到店", "Edge 7"), **options)
+    assert not any(phrase in found.text for phrase in banned)
+    assert "新品到店" in found.text
+    assert "Edge 7" in found.text
+
+
+def test_a_banned_phrase_in_the_attributes_is_not_said_and_that_is() -> None:
+    found = load("description")(DRESS, banned=["白色"])
+    assert "白色" not in found.text
+    assert any("白色 is in the input and is banned" in note for note in found.notes)
+
+
+def test_a_summary_and_many_inputs_hold_it_too() -> None:
+    writer = load("summary")
+    text = "The sweater is soft and warm. It fits true to size. I love the colour and the soft wool."
+    word = writer(text).text.split()[0]
+    results = writer.batch([text, text + " Great."], banned=[word], must_include=["soft"])
+    for result in results:
+        assert word.lower() not in result.text.lower()
+        assert "soft" in result.text.lower()
+
+
+def test_the_absolute_terms_are_those_of_the_law_and_are_held_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"国家级", "最高级", "最佳"} < set(absolute_terms())
+    assert "article 9" in ABSOLUTE_TERMS.read_text("utf-8")
+    assert len(set(absolute_terms())) == len(absolute_terms())
+    writer = load("description")
+    assert isinstance(writer._job(DRESS, writer.options()).constraint, Banned)
+    assert writer._job(DRESS, writer.options(absolute_terms=True)).constraint is None
+    assert writer._job("type: laptop", writer.options()).constraint is None
+    both = writer._job(DRESS, writer.options(must_include=("新品",))).constraint
+    assert isinstance(both, Rules)
+
+
+def test_a_list_is_read_line_by_line(tmp_path: Path) -> None:
+    assert read_phrases("# a comment\n最佳\n\n best \n最佳\n") == ("最佳", "best")

@@ -1,0 +1,142 @@
+"""Deadlines and cancelling: an answer ends from outside, with whole sentences or an error that says so."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgelm_runtime.bundle import open_bundle
+from edgelm_runtime.errors import Cancelled, DeadlineExceeded
+from edgelm_runtime.generate.control import Control, Interrupted
+from edgelm_runtime.generate.loop import GeneratorSession
+from edgelm_runtime.generate.options import GenerationOptions
+from edgelm_runtime.generate.runs import Runs
+from edgelm_runtime.loader import load
+from edgelm_runtime.session import create_session
+
+BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"
+TEXT = "The sweater is soft and warm. It fits true to size. The colour is just as in the picture."
+
+
+@pytest.fixture(scope="module")
+def model() -> GeneratorSession:
+    session = create_session(open_bundle(BUNDLE).read("model.onnx"), threads=1)
+    return GeneratorSession(session, max_tokens=96, eos_id=None)
+
+
+@pytest.fixture(scope="module")
+def writer() -> Any:
+    return load("summary")
+
+
+def test_the_first_call_decides_and_a_deadline_can_be_let_go() -> None:
+    control = Control()
+    control.check()
+    control.cancel()
+    control._call("deadline")
+    assert control.reason == "cancelled"
+    with pytest.raises(Interrupted):
+        control.check()
+    late = Control(60_000)
+    late.close()
+    assert late.reason == ""
+
+
+def test_cancelled_before_the_first_token(model: GeneratorSession) -> None:
+    stream = model.stream([9, 10], GenerationOptions())
+    stream.cancel()
+    with pytest.raises(Cancelled, match="was cancelled"):
+        next(stream)
+    assert list(stream) == []
+
+
+def test_cancelled_from_another_thread_between_tokens(model: GeneratorSession) -> None:
+    stream = model.stream([9, 10], GenerationOptions(max_new_tokens=50))
+    tokens = [next(stream), next(stream)]
+    thread = threading.Thread(target=stream.cancel)
+    thread.start()
+    thread.join()
+    with pytest.raises(Cancelled):
+        tokens += list(stream)
+    assert len(tokens) == 2
+
+
+def test_a_deadline_ends_the_tokens_and_says_so(model: GeneratorSession) -> None:
+    control = Control(60_000)
+    stream = model.stream([9, 10], GenerationOptions(max_new_tokens=50), control=control)
+    tokens = [next(stream) for _ in range(5)]
+    control._call("deadline")  # what the timer does
+    assert list(stream) == []
+    assert (len(tokens), stream.finish_reason) == (5, "deadline")
+
+
+def test_a_run_that_is_under_way_is_stopped(writer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call of onnxruntime: without the interruption the first token would come, however late."""
+    control = Control()
+    read = Runs.read
+
+    def read_and_be_interrupted(self: Runs, *arguments: Any, **named: Any) -> Any:
+        threading.Timer(0.001, control.cancel).start()
+        return read(self, *arguments, **named)
+
+    monkeypatch.setattr(Runs, "read", read_and_be_interrupted)
+    prompt = [100 + number % 300 for number in range(380)]
+    monkeypatch.setattr("edgelm_runtime.generate.loop.PREFILL_CHUNK", 500)
+    with pytest.raises(Cancelled):
+        list(writer.generator.stream(prompt, GenerationOptions(max_new_tokens=1), control=control))
+
+
+def test_a_deadline_shorter_than_the_prompt_takes(writer: Any) -> None:
+    with pytest.raises(DeadlineExceeded, match="before the first sentence was whole"):
+        writer(TEXT * 4, deadline_ms=1)
+
+
+def test_a_deadline_that_is_far_changes_nothing(writer: Any) -> None:
+    plain, timed = writer(TEXT), writer(TEXT, deadline_ms=60_000)
+    assert (timed.text, timed.finish_reason) == (plain.text, plain.finish_reason)
+    assert "".join(writer.stream(TEXT, deadline_ms=60_000)) == plain.text
+
+
+def test_what_is_there_at_the_deadline_is_cut_at_a_sentence(writer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    describe = load("description")
+    attributes = "类型: 裙; 颜色: 白色; 材质: 棉; 风格: 简约; 图案: 条纹"
+    plain = describe(attributes)
+    ends = [index for index, character in enumerate(plain.text) if character in "。！"]
+    assert len(ends) > 1 or len(plain.text) > ends[0] + 1
+    take, count = describe.generator.stream, 0
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        nonlocal count
+        stream, control = take(*arguments, **named), arguments[-1]
+        following = stream._tokens
+
+        def tokens() -> Any:
+            nonlocal count
+            for token in following:
+                yield token
+                count += 1
+                if count == 3 * plain.tokens // 4:
+                    control._call("deadline")
+
+        stream._tokens = tokens()
+        return stream
+
+    monkeypatch.setattr(describe.generator, "stream", slow)
+    cut = describe(attributes, deadline_ms=60_000)
+    assert cut.finish_reason == "deadline"
+    assert 0 < len(cut.text) < len(plain.text)
+    assert plain.text.startswith(cut.text)
+    assert cut.text[-1] in "。！？"
+
+
+def test_a_thousand_answers_leave_no_threads_behind(model: GeneratorSession) -> None:
+    for _ in range(200):
+        control = Control(60_000)
+        list(model.stream([9], GenerationOptions(max_new_tokens=2), control=control))
+        control.close()
+    time.sleep(0.05)
+    assert threading.active_count() < 20
