@@ -57,7 +57,7 @@ docs: $(ALL) ## write docs/cli.md from the help texts
 clean: ## remove .venv and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 
-perf: $(ALL) ## measure: cold start, throughput, generation, export, network (idle machine, minutes)
+perf: $(ALL) ## measure: cold start, throughput, generation, engine, export, network (idle machine, minutes)
 	$(BIN)/python -m perf
 
 perf-smoke: $(ALL) ## the same with tiny models, in seconds: shows that the measurements run

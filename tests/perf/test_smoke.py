@@ -22,6 +22,7 @@ FIGURES = {
     "cold_start": {"answer / median of imports", "answer, peak"},
     "throughput": {"edgelm run --input FILE --json", "model.batch(texts)"},
     "generation": set(),
+    "engine": {"outside onnxruntime / a token", "tokens/s, 4 answers / one", "facts locked / plain"},
     "export_cost": {"export", "export, peak / checkpoint"},
     "network": {"sentiment: connect", "summary: sendto", "description: all network calls"},
 }

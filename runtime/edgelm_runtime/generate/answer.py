@@ -42,7 +42,9 @@ class Answer:
         self._ends = ends
         self._guide = guide
         self._constraint = constraint
-        self._random = new_generator(fresh_seed() if options.seed is None else options.seed)
+        self._random: np.random.Generator | None = None
+        if not options.greedy:
+            self._random = new_generator(fresh_seed() if options.seed is None else options.seed)
         self._plain = options.greedy and not options.edits_logits and guide is None
 
     @property

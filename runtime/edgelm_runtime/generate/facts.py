@@ -116,21 +116,25 @@ class SourceFacts:
 
     def _find_forbidden(self, state: _State) -> Mask:
         mask, first = self._base.copy(), self._vocabulary.by_first_byte
-        checked = set(self._candidates)
+        checked = [np.array(self._candidates, dtype=np.int64)]
         closed = self._closed(state)
         if state.partial:
-            checked |= {token for byte in _CONTINUES for token in first[byte].tolist()}
-        if state.run:
+            checked += [first[byte] for byte in _CONTINUES]
+        elif state.run:
             for byte in range(256):
-                if byte < 0x80 and (chr(byte).isalnum() or chr(byte) in ".,"):
-                    checked.update(first[byte].tolist() if state.named or state.number else ())
-                elif closed is None:
+                point = chr(byte) in ".," and state.run[-1:].isdigit()
+                goes_on = point or (byte < 0x80 and chr(byte).isalnum())
+                wrong = state.named and self._feed(state, byte) is None if goes_on else closed is None
+                if wrong:
                     mask[first[byte]] = True
+                elif goes_on and (state.named or state.run + bytes([byte]) in _UNIT_BEGINNINGS):
+                    checked.append(first[byte])
         if closed is not None and closed.number:
-            for unit in _UNITS_ZH:
-                checked |= set(self._vocabulary.beginning_with(unit.encode()).tolist())
-        for token in checked:
-            mask[token] |= self.advance(state, token) is None
+            checked += [self._vocabulary.beginning_with(unit.encode()) for unit in _UNITS_ZH]
+        unsure = np.zeros_like(mask)
+        unsure[np.concatenate(checked)] = True
+        for token in np.flatnonzero(unsure & ~mask).tolist():
+            mask[token] = self.advance(state, token) is None
         if self._eos_id is not None:
             mask[self._eos_id] = closed is None
         return mask

@@ -89,12 +89,12 @@ def edit_logits(logits: Row, answer: Ids, options: GenerationOptions) -> Row:
     return logits
 
 
-def choose(logits: Row, answer: Ids, options: GenerationOptions, generator: np.random.Generator) -> int:
-    """The next token after `answer` (int64 [n]); one number is taken from `generator` unless greedy."""
+def choose(logits: Row, answer: Ids, options: GenerationOptions, generator: np.random.Generator | None) -> int:
+    """The next token after `answer` (int64 [n]); one number is taken from `generator`, greedy needs none."""
     edited = edit_logits(logits, answer, options)
     # Rules that ban every token (a tiny vocabulary) give way: some token must come.
     logits = edited if edited.max() > -np.inf else logits
-    if options.greedy:
+    if options.greedy or generator is None:
         return int(logits.argmax())
     logits = logits / np.float32(options.temperature)
     if options.top_k:

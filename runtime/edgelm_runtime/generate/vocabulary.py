@@ -24,7 +24,7 @@ class Vocabulary:
 
     def __init__(self, pieces: Sequence[str], *, byte_level: bool, special: Sequence[int] = ()) -> None:
         silent = set(special)
-        stand_ins = _byte_stand_ins() if byte_level else {}
+        stand_ins = _byte_stand_ins() if byte_level else None
         self.texts: list[bytes] = [
             b"" if index in silent else _bytes_of(piece, stand_ins) for index, piece in enumerate(pieces)
         ]
@@ -55,23 +55,21 @@ class Vocabulary:
         return np.array([index for index, text in enumerate(self.folded) if pattern.search(text)], dtype=np.int64)
 
 
-def _bytes_of(piece: str, stand_ins: dict[str, int]) -> bytes:
-    if stand_ins:
-        # A token that was added later is stored as its text.
-        plain = not all(character in stand_ins for character in piece)
-        return piece.encode() if plain else bytes(stand_ins[character] for character in piece)
+def _bytes_of(piece: str, stand_ins: dict[int, int] | None) -> bytes:
+    if stand_ins is not None:
+        try:
+            return piece.translate(stand_ins).encode("latin-1")
+        except UnicodeEncodeError:  # a token that was added later is stored as its text
+            return piece.encode("utf-8", "replace")
     single = _BYTE_TOKEN.match(piece)
     return bytes([int(single[1], 16)]) if single else piece.replace("▁", " ").encode("utf-8", "replace")
 
 
-def _byte_stand_ins() -> dict[str, int]:
+def _byte_stand_ins() -> dict[int, int]:
     """GPT-2's characters for bytes: printable ones stand for themselves, the others for what follows U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {
-        **{chr(byte): byte for byte in printable},
-        **{chr(256 + index): byte for index, byte in enumerate(others)},
-    }
+    return {**{byte: byte for byte in printable}, **{256 + index: byte for index, byte in enumerate(others)}}
 
 
 def _after(prefix: bytes) -> bytes:
