@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import Cancelled, InputError
 from edgelm_runtime.generate.batch import MAX_SEQUENCES, Request, generate_together
+from edgelm_runtime.generate.constraints import Banned, BannedPhrases
 from edgelm_runtime.generate.control import Control
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
@@ -105,3 +107,23 @@ def test_a_batch_with_a_deadline_answers_one_by_one() -> None:
     assert [getattr(result, "text", "") for result in found] == [
         writer(text).text if text else "" for text in REVIEWS[:3]
     ]
+
+
+def test_one_that_cannot_keep_its_rules_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = load("description")
+    inputs = ["类型: 裙; 颜色: 白色", "类型: 裤; 颜色: 黑色"]
+    vocabulary = writer._words.vocabulary
+    make = type(writer).constraint
+
+    class Hopeless(Banned):
+        def mask(self, row: Any, left: int) -> None:
+            row[:] = -np.inf
+
+    def constraint(self: Any, source: str, *rest: Any) -> Any:
+        return Hopeless(BannedPhrases(["x"], vocabulary)) if "黑色" in source else make(self, source, *rest)
+
+    monkeypatch.setattr(type(writer), "constraint", constraint)
+    first, second = writer.try_batch(inputs)
+    assert first.text == writer(inputs[0]).text
+    assert isinstance(second, InputError)
+    assert "ask for fewer" in str(second)

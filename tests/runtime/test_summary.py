@@ -15,8 +15,8 @@ from edgelm_runtime.bundle import Bundle, open_bundle, write_bundle
 from edgelm_runtime.errors import BundleRejected, InputError
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import Manifest
-from edgelm_runtime.tasks.generation import Writing
 from edgelm_runtime.tasks.summary import MAX_WINDOWS, Summary, cut_windows, join_sentences
+from edgelm_runtime.tasks.writing import Writing
 from edgelm_runtime.tokenizer import REPLACED_NOTE, TextTokenizer
 
 BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"

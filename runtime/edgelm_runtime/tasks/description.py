@@ -14,7 +14,8 @@ from ..results import TextResult
 from ..script import language_of
 from ..tokenizer import checked
 from .attributes import canonical, parse, to_name
-from .generation import Account, Generation, Job, Writing
+from .generation import Generation
+from .writing import Account, Job, Writing
 
 MAX_VARIANTS = 64
 VARIANT_TEMPERATURE = 0.8

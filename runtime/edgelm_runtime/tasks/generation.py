@@ -1,9 +1,10 @@
-"""What the tasks that write text share: prompt -> token ids -> text, streamed, with the result at the end."""
+"""What the tasks that write text share: a bundle, its options, and answers one by one or several together."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -14,148 +15,20 @@ from ..generate.batch import MAX_SEQUENCES, Request, generate_together
 from ..generate.beam import beam_search
 from ..generate.constraints import Banned, Constraint, MustInclude, Rules
 from ..generate.control import Control
-from ..generate.guides import Guide
 from ..generate.loop import GeneratorSession, TokenStream
 from ..generate.options import GenerationOptions
 from ..generate.sampling import fresh_seed
-from ..generate.stop import SentenceFilter, StopFilter
-from ..results import Lookup, TextResult
+from ..results import TextResult
 from ..script import language_of
 from ..session import create_session
-from ..timing import Stopwatch
-from ..tokenizer import TextStream, TextTokenizer
+from ..tokenizer import TextTokenizer
 from .words import Words, absolute_terms
+from .writing import Account, Job, Reader
 
 MIN_ROOM = 16  # tokens that must be left for a text, beside the prompt's own words and the answer
 
 
-@dataclass
-class Account:
-    """What is counted and noted while one input is answered; it becomes the TextResult."""
-
-    language: str
-    notes: list[str] = field(default_factory=list)
-    control: Control = field(default_factory=Control)
-    watch: Stopwatch = field(default_factory=Stopwatch)
-    prompt_tokens: int = 0
-    tokens: int = 0
-    windows: int = 1
-    finish_reason: str = ""
-    time_to_first_token: float | None = None
-    proposed: int = 0
-    accepted: int = 0
-
-    def finish(self, reader: _Reader, reason: str) -> str:
-        """Take note of how an answer ended, and return the text that its reader held back."""
-        ended = "stop" if reader.stopped else reason
-        # An answer that the limit or the deadline cut is not undone by a later one that ended by itself.
-        if ended != "stop" or not self.finish_reason:
-            self.finish_reason = ended
-        return reader.rest(cut=ended == "deadline")
-
-    def result(self, bundle: str, text: str, variants: tuple[str, ...] = ()) -> TextResult:
-        """The finished result: `prompt_tokens`, `tokens` and `timings` are sums over windows and variants."""
-        timings = self.watch.timings()
-        if self.time_to_first_token is not None:
-            timings["time_to_first_token"] = self.time_to_first_token
-        return TextResult(
-            text=text,
-            variants=variants,
-            finish_reason=self.finish_reason,
-            language=self.language,
-            prompt_tokens=self.prompt_tokens,
-            tokens=self.tokens,
-            windows=self.windows,
-            notes=tuple(self.notes),
-            bundle=bundle,
-            timings=timings,
-            lookup=Lookup(self.proposed, self.accepted),
-        )
-
-
-@dataclass(frozen=True)
-class Job:
-    """One answer to be written: its account, the prompt's ids, the options, and what holds it to its source."""
-
-    account: Account
-    prompt: Sequence[int]
-    options: GenerationOptions
-    guide: Guide | None
-    constraint: Constraint | None = None
-
-
-class Writing(Iterator[str]):
-    """The pieces of one answer as they are made. No piece ends inside a character.
-
-    After the last piece `result` is the TextResult, whose `text` is the pieces joined; before it is None. With a
-    deadline the pieces are whole sentences.
-    """
-
-    def __init__(self, pieces: Generator[str, None, TextResult], control: Control) -> None:
-        self._pieces = pieces
-        self._control = control
-        self.result: TextResult | None = None
-
-    def __next__(self) -> str:
-        try:
-            return next(self._pieces)
-        except StopIteration as end:
-            self.result = self.result or end.value
-            raise StopIteration from None
-
-    def close(self) -> None:
-        """End early and free the buffers; there is no result then."""
-        self._pieces.close()
-        self._control.close()
-
-    def cancel(self) -> None:
-        """End from another thread: whoever waits for the next piece gets a Cancelled."""
-        self._control.cancel()
-
-    def finish(self) -> TextResult:
-        """Make the pieces that are left and return the result. Raises InputError after `close`."""
-        for _ in self:
-            continue
-        if self.result is None:
-            raise InputError("the stream was closed before its end, so there is no result; start a new one")
-        return self.result
-
-
-class _Reader:
-    """Text of an answer as its tokens come, up to the first stop string."""
-
-    def __init__(self, tokenizer: TextTokenizer, options: GenerationOptions) -> None:
-        self._text = TextStream(tokenizer)
-        self._stop = StopFilter(options.stop)
-        self._sentences = None if options.deadline_ms is None else SentenceFilter()
-        self.piece = ""
-        self.pieces: list[str] = []
-
-    @property
-    def stopped(self) -> bool:
-        return self._stop.found
-
-    def read(self, token: int) -> bool:
-        """Take one token; `piece` is then the text that may be shown. True when a stop string was completed."""
-        piece = self._stop.push(self._text.push(token))
-        self.piece = piece if self._sentences is None else self._sentences.push(piece)
-        return self._stop.found
-
-    def collect(self, token: int) -> bool:
-        """Like `read`, and the piece joins `pieces`."""
-        ended = self.read(token)
-        self.pieces.append(self.piece)
-        return ended
-
-    def rest(self, *, cut: bool) -> str:
-        """The text that was held back, at the end of the answer; of a `cut` one, whole sentences only."""
-        text = self._stop.push(self._text.flush()) + self._stop.flush()
-        if self._sentences is None:
-            return text
-        return self._sentences.push(text) + (self._sentences.whole() if cut else self._sentences.flush())
-
-
-class Generation:
+class Generation(ABC):
     """A bundle that writes text for one of its tasks. Safe to share between threads: every answer has its own buffers.
 
     Raises BundleRejected when a file does not match, the graph is no generator, or the manifest's prompt or generation
@@ -212,31 +85,41 @@ class Generation:
         Inputs are answered one by one where each has a deadline of its own.
         """
         chosen = self.options(**options)
-        results: list[TextResult | InputError | DeadlineExceeded | None] = []
+        given = list(values)
+        results: list[TextResult | InputError | DeadlineExceeded | None] = [None] * len(given)
         jobs: list[tuple[int, Job]] = []
-        for index, value in enumerate(values):
-            results.append(None)
+        for index, value in enumerate(given):
             try:
-                job = self._job(value, chosen)
-                if chosen.deadline_ms is None and job.account.windows == 1 and self._fits(job):
-                    jobs.append((index, job))
-                else:
-                    results[index] = self(value, **options)
-            except (InputError, DeadlineExceeded) as error:
+                job = None if chosen.deadline_ms is not None else self._job(value, chosen)
+            except InputError as error:
                 results[index] = error
+                continue
+            if job is not None and job.account.windows == 1 and len(job.prompt) < self.context:
+                jobs.append((index, job))
+            else:
+                results[index] = self._or_error(value, options)
         jobs.sort(key=lambda numbered: len(numbered[1].prompt))
         for start in range(0, len(jobs), MAX_SEQUENCES):
             group = jobs[start : start + MAX_SEQUENCES]
-            for (index, job), text in zip(group, self._write_together([job for _, job in group]), strict=True):
+            try:
+                texts = self._write_together([job for _, job in group])
+            except InputError:  # rules on words that one of them cannot keep: the others are answered alone
+                for index, _ in group:
+                    results[index] = self._or_error(given[index], options)
+                continue
+            for (index, job), text in zip(group, texts, strict=True):
                 results[index] = self._result(job.account, text)
         return [result for result in results if result is not None]
 
+    def _or_error(self, value: Any, options: Mapping[str, Any]) -> TextResult | InputError | DeadlineExceeded:
+        try:
+            return self(value, **options)
+        except (InputError, DeadlineExceeded) as error:
+            return error
+
+    @abstractmethod
     def __call__(self, value: Any, **options: Any) -> TextResult:
         """Answer one input."""
-        raise NotImplementedError
-
-    def _fits(self, job: Job) -> bool:
-        return len(job.prompt) < self.context
 
     def infer(self, ids: Sequence[int], **options: Any) -> list[int]:
         """Second stage: the token ids of the answer to a prompt's ids (of `tokenize`). Raises InputError."""
@@ -252,7 +135,7 @@ class Generation:
         The tokens of a stop string are among the ids. Raises InputError at once for ids or options not accepted.
         """
         chosen = self.options(**options)
-        reader = _Reader(self.tokenizer, chosen)
+        reader = Reader(self.tokenizer, chosen)
         ends = reader.read if chosen.stop else None
         return self.generator.stream(input_ids, chosen, ends, control=Control(chosen.deadline_ms))
 
@@ -306,13 +189,13 @@ class Generation:
             ) from error
         return defaults
 
+    @abstractmethod
     def _job(self, value: Any, options: GenerationOptions) -> Job:
         """One answer to an input, ready to be written. Raises InputError for what is not accepted."""
-        raise NotImplementedError
 
     def _write(self, job: Job) -> Iterator[str]:
         """Start one answer and return its text piece by piece. Raises InputError at once for a prompt too long."""
-        reader = _Reader(self.tokenizer, job.options)
+        reader = Reader(self.tokenizer, job.options)
         if job.options.num_beams > 1:
             return self._read_beam(job, reader)
         tokens = self.generator.stream(
@@ -320,7 +203,7 @@ class Generation:
         )
         return self._read(tokens, reader, job.account)
 
-    def _read_beam(self, job: Job, reader: _Reader) -> Iterator[str]:
+    def _read_beam(self, job: Job, reader: Reader) -> Iterator[str]:
         """The text that beam search finds, once it is found."""
         account = job.account
         if job.guide is not None:
@@ -342,13 +225,15 @@ class Generation:
             if len(group) == 1 or group[0].options.num_beams > 1:
                 texts += ["".join(self._write(job)) for job in group]
                 continue
-            readers = [_Reader(self.tokenizer, job.options) for job in group]
+            readers = [Reader(self.tokenizer, job.options) for job in group]
             requests = [
                 Request(job.prompt, job.options, reader.collect, job.guide, job.constraint)
                 for job, reader in zip(group, readers, strict=True)
             ]
-            with group[0].account.watch("decode"):
-                answers = generate_together(self.generator, requests, group[0].account.control)
+            began = perf_counter()
+            answers = generate_together(self.generator, requests, group[0].account.control)
+            for account in {id(job.account): job.account for job in group}.values():
+                account.watch.add("decode", (perf_counter() - began) * 1000.0)
             for job, reader, answer in zip(group, readers, answers, strict=True):
                 job.account.prompt_tokens += len(job.prompt)
                 job.account.tokens += answer.count
@@ -356,7 +241,7 @@ class Generation:
         return texts
 
     @staticmethod
-    def _read(tokens: TokenStream, reader: _Reader, account: Account) -> Iterator[str]:
+    def _read(tokens: TokenStream, reader: Reader, account: Account) -> Iterator[str]:
         """Text of the tokens as they come; counts and times go to `account`."""
         account.prompt_tokens += tokens.prompt_tokens
         stage, start = "prefill", perf_counter()

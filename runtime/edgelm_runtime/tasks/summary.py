@@ -17,7 +17,8 @@ from ..generate.stop import SENTENCE_END
 from ..results import TextResult
 from ..script import language_of
 from ..tokenizer import TextTokenizer, checked
-from .generation import Account, Generation, Job, Writing
+from .generation import Generation
+from .writing import Account, Job, Writing
 
 MAX_WINDOWS = 64
 MAX_PASSES = 3
