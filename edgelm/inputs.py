@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -232,11 +232,24 @@ def _names(names: Mapping[str, Any] | list[str]) -> str:
     return ", ".join(map(repr, names)) or "none"
 
 
+def _decoded_lines(lines: list[bytes], first_line: int, first_byte: int) -> tuple[list[str], list[Problem]]:
+    """The lines as text, blank where one is not UTF-8, and what is wrong with those."""
+    texts: list[str] = []
+    problems: list[Problem] = []
+    for number, raw in enumerate(lines, start=first_line):
+        try:
+            texts.append(decode(raw, "stdin", number, first_byte))
+        except InputError as error:
+            texts.append("")
+            problems.append(Problem(number, str(error)))
+        first_byte += len(raw) + 1
+    return texts, problems
+
+
 def lines_as_they_come(stream: BinaryIO) -> Iterator[Inputs]:
     """One input a line from a pipe, in groups of what is there, so that a slow writer is answered at once.
 
-    Raises:
-        InputError: not UTF-8; says the byte and the line.
+    A line that is not UTF-8 is a problem of its own: the worker behind the pipe goes on.
     """
     waiting, line, start = b"", 1, 0
     read = getattr(stream, "read1", stream.read)
@@ -245,8 +258,10 @@ def lines_as_they_come(stream: BinaryIO) -> Iterator[Inputs]:
         waiting += piece
         whole = len(waiting) if not piece else waiting.rfind(b"\n") + 1
         if whole:
-            lines = decode(waiting[:whole], "stdin", line, start).split("\n")
-            yield parse_lines(lines, first_line=line)
+            lines, problems = _decoded_lines(waiting[:whole].split(b"\n"), line, start)
+            found = parse_lines(lines, first_line=line)
+            # A line that could not be read stands there blank.
+            yield replace(found, problems=(*found.problems, *problems), blank=found.blank - len(problems))
             line, start, waiting = line + len(lines) - 1, start + whole, waiting[whole:]
         if not piece:
             return

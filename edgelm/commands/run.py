@@ -80,6 +80,8 @@ class Request:
             raise click.UsageError("--column: only the --input of a .csv or .jsonl file has columns")
         if self.output is None:
             return
+        if self.input is not None and self.output.absolute() == self.input.absolute():
+            raise click.UsageError(f"--output {self.output} is the --input: it would be lost; name another file")
         if self.output.suffix.lower() not in inputs.KINDS:
             raise click.UsageError(f"--output {self.output}: accepted are {', '.join(inputs.KINDS)}")
         if self.json and self.output.suffix.lower() != ".jsonl":
@@ -95,7 +97,11 @@ def _flags(names: Iterable[str]) -> str:
 @click.command("run", epilog=EXAMPLES, short_help="Text in, answer out.")
 @click.argument("task", type=click.Choice(TASKS), metavar="TASK")
 @click.argument("text", required=False)
-@click.option("--bundle", metavar="BUNDLE", help="A bundle's folder, in place of the default for TASK.")
+@click.option(
+    "--bundle",
+    metavar="BUNDLE",
+    help="A bundle: its folder (./sentiment where named like a default), or a default name.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto or cpu.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to use.  [default: the usable cores, at most 4]")
 @click.option("--input", type=click.Path(path_type=Path), help="A .txt (one input a line), .jsonl or .csv file.")
@@ -135,7 +141,10 @@ def command(task: str, text: str | None, **given: Any) -> None:
     Exit code 5: a line could not be answered (named on stderr, the others are answered).
     """
     chosen = {name: given.pop(name) for name in GENERATION}
-    generation = {name: value for name, value in chosen.items() if value not in (None, (), False)}
+    # 0 is a value: only what was left out is left out.
+    generation = {
+        name: value for name, value in chosen.items() if value is not None and value is not False and value != ()
+    }
     if "banned" in generation:
         generation["banned"] = inputs.phrases(generation["banned"])
     request = Request(task=task, text=text, generation=generation, **given)

@@ -10,7 +10,7 @@ from typing import Any
 
 from .bundle import Bundle, default_bundles, open_bundle
 from .device import default_threads, select_device
-from .errors import BundleNotFound, BundleRejected, InputError
+from .errors import BundleNotFound, BundleRejected, EdgeLMError, InputError
 from .script import language_of
 from .tasks import TASKS, task_class
 
@@ -137,21 +137,27 @@ class Routed:
         return pieces
 
     def batch(self, values: Iterable[Any], **options: Any) -> list[Any]:
-        """Answers in input order; each language's inputs go to its model as one batch."""
-        return self._grouped("batch", values, options)
+        """Answers in input order; each language's inputs go to its model as one batch.
+
+        Raises InputError, naming the first input by its number from 1 that is not accepted.
+        """
+        answers = self.try_batch(values, **options)
+        for number, answer in enumerate(answers, start=1):
+            if isinstance(answer, EdgeLMError):
+                raise type(answer)(f"input {number}: {answer}") from answer
+        return answers
 
     def try_batch(self, values: Iterable[Any], **options: Any) -> list[Any]:
         """Like `batch`, with an InputError in the place of an answer for an input that cannot be accepted."""
-        return self._grouped("try_batch", values, options)
-
-    def _grouped(self, method: str, values: Iterable[Any], options: Mapping[str, Any]) -> list[Any]:
+        if isinstance(values, str | Mapping):
+            raise InputError("one input was given where several are wanted; put it into a list")
         listed = list(values)
         groups: dict[str, list[int]] = {}
         for index, value in enumerate(listed):
             groups.setdefault(self._language(value), []).append(index)
         answers: list[Any] = [None] * len(listed)
         for language, indices in groups.items():
-            answered = getattr(self.for_language(language), method)([listed[i] for i in indices], **options)
+            answered = self.for_language(language).try_batch([listed[i] for i in indices], **options)
             for index, answer in zip(indices, answered, strict=True):
                 answers[index] = answer
         return answers

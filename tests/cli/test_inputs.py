@@ -142,11 +142,14 @@ def test_a_pipe_gives_whole_lines_as_they_come() -> None:
     assert [group.items for group in groups if group.items] == [(Item("one", 1),), (Item("two", 2),), (Item("半", 3),)]
 
 
-def test_a_pipe_that_is_not_utf8_is_refused_after_its_good_lines() -> None:
-    groups = inputs.lines_as_they_come(Pipe([b"\xef\xbb\xbfgood\n", b"also\nb\xffd\n"]))  # type: ignore[arg-type]
+def test_a_line_of_a_pipe_that_is_not_utf8_is_a_problem_and_the_others_are_read() -> None:
+    groups = inputs.lines_as_they_come(Pipe([b"\xef\xbb\xbfgood\n", b"also\nb\xffd\nlast\n"]))  # type: ignore[arg-type]
     assert next(groups).items == (Item("good", 1),)
-    with pytest.raises(InputError, match=r"stdin: not UTF-8 at byte 14 \(line 3, value 0xff\)"):
-        next(groups)
+    group = next(groups)
+    assert group.items == (Item("also", 2), Item("last", 4))
+    assert [problem.line for problem in group.problems] == [3]
+    assert "stdin: not UTF-8 at byte 14 (line 3, value 0xff)" in group.problems[0].message
+    assert group.blank == 0
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])), max_size=8), st.data())

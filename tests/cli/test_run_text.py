@@ -63,6 +63,37 @@ def test_options_reach_the_model(run: Invoke, tiny_generator: Path) -> None:
     assert json.loads(run("summary", REVIEW, "--stop", first, "--json").stdout)["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--max-new-tokens", "max_new_tokens is 0"),
+        ("--deadline-ms", "deadline_ms is 0"),
+        ("--num-beams", "num_beams is 0"),
+    ],
+)
+def test_a_zero_is_a_value(run: Invoke, flag: str, message: str) -> None:
+    refused = run("summary", REVIEW, flag, "0")
+    assert refused.exit_code == 5
+    assert message in refused.stderr
+
+
+def test_a_zero_turns_off_and_is_a_seed(run: Invoke, tiny_generator: Path) -> None:
+    model = load(tiny_generator, task="description")
+    expected = model(SKIRT, no_repeat_ngram_size=0)
+    assert run("description", SKIRT, "--no-repeat-ngram-size", "0").stdout == f"{expected.text}\n"
+    assert expected.text != model(SKIRT).text  # this bundle's default is 3
+    sampled = run("description", SKIRT, "--variants", "2", "--seed", "0", "--json")
+    assert json.loads(sampled.stdout)["variants"] == list(model(SKIRT, variants=2, seed=0).variants)
+    assert "seed" not in sampled.stderr
+    assert run("description", SKIRT, "--variants", "2", "--temperature", "0").exit_code == 5
+
+
+def test_what_must_be_included_and_is_not_is_said(run: Invoke) -> None:
+    text = run("summary", REVIEW).stdout.strip()
+    result = run("summary", REVIEW, "--must-include", "zzz 9", "--stop", text[3:5])
+    assert "zzz 9 is not in the answer" in result.stderr
+
+
 def test_variants_are_printed_one_a_line_and_said_with_their_seed(run: Invoke) -> None:
     result = run("description", SKIRT, "--variants", "3", "--seed", "1", "--json")
     row = json.loads(result.stdout)

@@ -189,13 +189,25 @@ def test_a_base_that_is_not_there_is_refused(review_file: Path, tmp_path: Path) 
         _finetune("sentiment", review_file, tmp_path / "out", base="large")
 
 
+def test_a_training_that_stops_early_says_so(review_file: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 8.0, "evaluations": 12, "patience": 1, "dev_fraction": 0.1, "learning_rate": 1e-9}
+    report = _finetune("sentiment", review_file, tmp_path / "out", **settings)
+    assert any("stopped early" in note and "--learning-rate" in note for note in report.notes)
+    assert any(f"{report.dev_rows} development rows say little" in note for note in report.notes)
+    assert all(note in report.table() for note in report.notes)
+
+
 def test_an_existing_target_is_refused_and_replaced_with_force(review_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").write_text("")
     with pytest.raises(ExportError, match=r"exists.*--force"):
         _finetune("sentiment", review_file, out)
-    _finetune("sentiment", review_file, out, epochs=0.2, force=True)
+    with pytest.raises(ExportError, match="no folder that a fine-tuning wrote"):
+        _finetune("sentiment", review_file, out, epochs=0.2, force=True)
+    (out / "finetune.json").write_text("{}")
+    report = _finetune("sentiment", review_file, out, epochs=0.2, force=True)
+    assert not any("stopped early" in note for note in report.notes)
     assert (out / "model.safetensors").is_file()
     assert not (out / "old").exists()
 

@@ -101,6 +101,22 @@ def test_a_batch_of_inputs_gives_what_each_gives(task: str) -> None:
     assert writer.batch([]) == []
 
 
+def test_one_input_is_no_batch() -> None:
+    for model in (load("summary"), load("sentiment")):
+        with pytest.raises(InputError, match="put it into a list"):
+            model.batch("好吃")
+
+
+def test_inputs_are_counted_across_languages() -> None:
+    with pytest.raises(InputError, match=r"input 3: "):
+        load("sentiment").batch(["好", "Nice", ""])
+
+
+def test_variants_and_beams_do_not_go_together() -> None:
+    with pytest.raises(InputError, match="variants are sampled"):
+        load("description")("类型: 裙", variants=2, num_beams=3)
+
+
 def test_a_batch_with_a_deadline_answers_one_by_one() -> None:
     writer = load("summary")
     found = writer.try_batch(REVIEWS[:3], deadline_ms=60_000)

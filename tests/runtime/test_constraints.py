@@ -115,8 +115,11 @@ def test_what_cannot_be_held_says_so() -> None:
     with pytest.raises(InputError, match="must_include needs 6 tokens, and the answer may have 5"):
         MustInclude({"ca": [2, 0]}, VOCABULARY, END, 5)
     writer = load("description")
-    with pytest.raises(InputError, match="白色: to be included and banned at once"):
+    with pytest.raises(InputError, match="白色: to be included, and holds 白色, which is banned"):
         writer(DRESS, banned=["白色"], must_include=["白色"])
+    with pytest.raises(InputError, match=r"最好的: .* holds 最好, .* an absolute term \(absolute_terms=True"):
+        writer(DRESS, must_include=["最好的"])
+    assert "最好的" in writer(DRESS, must_include=["最好的"], absolute_terms=True).text
     with pytest.raises(InputError, match="must_include needs"):
         writer(DRESS, must_include=["这是一句很长很长的话"], max_new_tokens=4)
     every = [chr(code) for code in (*range(0x20, 0x7F), *range(0x4E00, 0x9FFF), *range(0x3000, 0x3010))]

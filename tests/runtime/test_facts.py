@@ -69,7 +69,7 @@ def test_facts_of_the_source_can_be_written_in_english(text: str) -> None:
     "text",
     [
         "a 500 gb drive", "320 mb", "320 tb.", "12 inches", "€499", "the Samsung one", "it is a Dell", "aurora 15",
-        "15.6 cm", "12 months.", "iPhone", "a b2b", "an HP", "Sony X", "13",
+        "15.6 cm", "12 months.", "320 tbv", "12 yearsnow", "320 kgs", "iPhone", "a b2b", "an HP", "Sony X", "13",
     ],
 )  # fmt: skip
 def test_other_facts_cannot_in_english(text: str) -> None:

@@ -65,6 +65,14 @@ def test_bytes_are_bounded_and_the_one_used_longest_ago_goes() -> None:
     assert prefixes.nbytes == 2 * size
 
 
+def test_a_lower_limit_forgets_at_once() -> None:
+    prefixes = PrefixCache(1 << 20)
+    prefixes.keep(PROMPT, filled(1.0))
+    prefixes.limit_bytes = 0
+    assert (prefixes.limit_bytes, prefixes.nbytes) == (0, 0)
+    assert prefixes.begin(PROMPT, KVCache.empty(LAYOUT, 60)) == 0
+
+
 def test_a_prompt_is_kept_once() -> None:
     prefixes = PrefixCache(1 << 20)
     for prompt in (PROMPT, PROMPT[:30], PROMPT, PROMPT):

@@ -103,6 +103,8 @@ def _load_folder(folder: Path, kind: str, labels: Sequence[str]) -> Base:
         raise UnsupportedCheckpoint(f"{folder}: transformers cannot load it as a base ({error})") from error
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedCheckpoint(f"{folder}: its tokenizer has no fast form; save it as tokenizer.json first")
+    if kind == "sequence-classification" and tokenizer.pad_token_id is None:
+        raise UnsupportedCheckpoint(f"{folder}: its tokenizer has no padding token, which a classifier is trained with")
     stored = folder / PROMPTS_FILE
     prompts = json.loads(stored.read_text("utf-8")) if stored.is_file() else _default_prompts(tokenizer)
     return Base(model, tokenizer, prompts if kind == "causal" else {})

@@ -23,6 +23,7 @@ from edgelm_runtime.errors import ExportError, InputError
 from edgelm_runtime.manifest import TokenizerSpec
 from edgelm_runtime.tokenizer import TextTokenizer
 
+MIN_DEV_ROWS = 30
 GENERATOR_TASKS = tuple(data.GENERATOR_FIELDS)
 # Options that may change between a training and its resumption.
 _FREE = frozenset(["resume", "force", "progress", "out"])
@@ -64,18 +65,20 @@ class FinetuneReport:
     train_rows: int
     dev_rows: int
     metrics: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
         return {
             "out": str(self.out), "task": self.task, "train_rows": self.train_rows, "dev_rows": self.dev_rows,
-            "metrics": dict(self.metrics),
+            "metrics": dict(self.metrics), "notes": list(self.notes),
         }  # fmt: skip
 
     def table(self) -> str:
         """The report for a person."""
         head = f"{self.task}: {self.train_rows} training and {self.dev_rows} development rows -> {self.out}"
-        return head + "\n" + format_table(list(self.metrics.items()), ("metric", "development"))
+        table = format_table(list(self.metrics.items()), ("metric", "development"))
+        return "\n".join([head, table, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True)
@@ -108,14 +111,32 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     prepared = _prepare(options, train_rows, dev_rows)
     trainer = _train(options, prepared, state)
     metrics = prepared.evaluate(trainer)
-    report = FinetuneReport(options.out, options.task, len(train_rows), len(dev_rows), metrics)
+    notes = _notes(trainer, len(dev_rows))
+    report = FinetuneReport(options.out, options.task, len(train_rows), len(dev_rows), metrics, notes)
     _save(report, prepared.base, trainer, state, options.force)
     return report
+
+
+def _notes(trainer: Trainer, dev_rows: int) -> tuple[str, ...]:
+    """What the figures do not say by themselves."""
+    notes = []
+    if trainer.state.global_step < trainer.state.max_steps:
+        notes.append(
+            f"stopped early, at step {trainer.state.global_step} of {trainer.state.max_steps}: the development metric "
+            "grew no more; the best step was kept. If it never grew, try a lower --learning-rate"
+        )
+    if dev_rows < MIN_DEV_ROWS:
+        notes.append(f"{dev_rows} development rows say little; give more, with --dev or a larger --dev-fraction")
+    return tuple(notes)
 
 
 def _check_target(options: FinetuneOptions, state: Path) -> None:
     if options.out.exists() and not options.force:
         raise ExportError(f"{options.out} exists; name another --out, or add --force to replace it")
+    if options.out.exists() and not (options.out / "finetune.json").is_file():
+        raise ExportError(
+            f"{options.out} is no folder that a fine-tuning wrote, and --force replaces only such; name another"
+        )
     if state.exists() and not options.resume:
         raise ExportError(f"{state} holds an unfinished training; add --resume to go on with it, or delete it")
     if options.resume and not state.exists():

@@ -31,6 +31,16 @@ _UNITS_EN = frozenset(
         "pixel pixels",
     )
 )
+# Units that are no words, nor beginnings of many: they are refused before a word can be made of them.
+_PLAIN_UNITS = frozenset(unit for unit in _UNITS_EN if len(unit) > 1) - {
+    "in",
+    "second",
+    "star",
+    "pack",
+    "pound",
+    "mb",
+    "mg",
+}
 _UNIT_BEGINNINGS = frozenset(unit[:end].encode() for unit in _UNITS_EN for end in range(1, len(unit) + 1))
 _OTHER_WORD = b"\0"  # stands for a word that may be written and that no fact begins with
 _CONTINUES = range(0x80, 0xC0)  # bytes inside a UTF-8 character
@@ -158,8 +168,14 @@ class SourceFacts:
         if named:
             return _State(run, True, state.number, start=False) if run in self._beginnings else None
         if state.number and run in _UNIT_BEGINNINGS:
+            if run.decode() in _PLAIN_UNITS and not self._known_unit(state.number, run):
+                return None
             return _State(run, number=state.number, start=False)
         return _State(run if run in self._beginnings else _OTHER_WORD, start=False)
+
+    def _known_unit(self, number: bytes, run: bytes) -> bool:
+        """Whether the source has a unit after the number that begins with `run`."""
+        return any(unit.encode().startswith(run) for unit in self._units.get(number, ()))
 
     def _in_character(self, state: _State, byte: int) -> _State | None:
         if state.partial and byte not in _CONTINUES:  # what came before was no character

@@ -22,9 +22,20 @@ class PrefixCache:
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
+        self._limit = limit_bytes
         self._entries: deque[tuple[Ids, KVCache]] = deque()
         self._lock = Lock()
+
+    @property
+    def limit_bytes(self) -> int:
+        """Bytes that may be kept; 0 keeps nothing, and forgets what was."""
+        return self._limit
+
+    @limit_bytes.setter
+    def limit_bytes(self, limit: int) -> None:
+        with self._lock:
+            self._limit = limit
+            self._shrink()
 
     @property
     def nbytes(self) -> int:
@@ -48,14 +59,17 @@ class PrefixCache:
 
     def keep(self, prompt: Ids, cache: KVCache) -> None:
         """Remember a cache that begins with `prompt`; not one that is too large, or too short to be of use."""
-        if len(prompt) <= MIN_TOKENS or cache.nbytes > self.limit_bytes:
+        if len(prompt) <= MIN_TOKENS or cache.nbytes > self._limit:
             return
         with self._lock:
             # A prompt that is known as a part of this one, or as all of it, is not needed twice.
             kept = [entry for entry in self._entries if _common(prompt, entry[0]) < len(entry[0])]
             self._entries = deque([*kept, (prompt.copy(), cache)], MAX_ENTRIES)
-            while self.nbytes > self.limit_bytes:
-                self._entries.popleft()
+            self._shrink()
+
+    def _shrink(self) -> None:
+        while self._entries and self.nbytes > self._limit:
+            self._entries.popleft()
 
 
 def _common(left: Ids, right: Ids) -> int:

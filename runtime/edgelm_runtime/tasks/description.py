@@ -94,6 +94,8 @@ class Description(Generation):
         if type(variants) is not int or not 1 <= variants <= MAX_VARIANTS:
             raise InputError(f"variants is {variants!r}, accepted: an integer from 1 to {MAX_VARIANTS}")
         chosen = self.options(**options)
+        if chosen.num_beams > 1:
+            raise InputError("variants are sampled, and beam search is not; leave out one of the two")
         if not chosen.greedy:
             return chosen
         if "temperature" in options:

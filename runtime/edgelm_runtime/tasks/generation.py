@@ -85,6 +85,8 @@ class Generation(ABC):
         Inputs are answered one by one where each has a deadline of its own.
         """
         chosen = self.options(**options)
+        if isinstance(values, str | Mapping):
+            raise InputError("one input was given where several are wanted; put it into a list")
         given = list(values)
         results: list[TextResult | InputError | DeadlineExceeded | None] = [None] * len(given)
         jobs: list[tuple[int, Job]] = []
@@ -144,6 +146,7 @@ class Generation(ABC):
 
         What is banned and in the source is noted. Raises InputError for phrases that contradict each other.
         """
+        account.must_include = options.must_include or account.must_include
         phrases = options.banned
         if self.advertises and account.language == "zh" and not options.absolute_terms:
             phrases = (*absolute_terms(), *phrases)
@@ -151,8 +154,10 @@ class Generation(ABC):
         if phrases:
             banned = self._words.banned(phrases)
             parts.append(Banned(banned))
-            if contradiction := [phrase for phrase in options.must_include if banned.within(phrase)]:
-                raise InputError(f"{', '.join(contradiction)}: to be included and banned at once; decide for one")
+            for phrase in options.must_include:
+                if found := banned.within(phrase):
+                    law = "" if found[0] in options.banned else ", an absolute term (absolute_terms=True allows it)"
+                    raise InputError(f"{phrase}: to be included, and holds {found[0]}, which is banned{law}")
             note = [phrase for phrase in banned.within(source) if phrase]
             if note and not any("is banned" in given for given in account.notes):
                 account.notes.append(f"{', '.join(note)} is in the input and is banned: the answer does not say it")

@@ -31,6 +31,7 @@ class Account:
     time_to_first_token: float | None = None
     proposed: int = 0
     accepted: int = 0
+    must_include: tuple[str, ...] = ()
 
     def finish(self, reader: Reader, reason: str) -> str:
         """Take note of how an answer ended, and return the text that its reader held back."""
@@ -42,6 +43,12 @@ class Account:
 
     def result(self, bundle: str, text: str, variants: tuple[str, ...] = ()) -> TextResult:
         """The finished result: `prompt_tokens`, `tokens` and `timings` are sums over windows and variants."""
+        written = [answer.lower() for answer in (variants or (text,))]
+        missing = [phrase for phrase in self.must_include if not all(phrase.strip().lower() in one for one in written)]
+        if missing:
+            self.notes.append(
+                f"{', '.join(missing)} is not in the answer, which the {self.finish_reason or 'end'} cut before it"
+            )
         timings = self.watch.timings()
         if self.time_to_first_token is not None:
             timings["time_to_first_token"] = self.time_to_first_token
