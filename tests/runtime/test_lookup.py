@@ -72,7 +72,7 @@ def test_the_answer_is_the_same_with_and_without(options: dict[str, float]) -> N
     )
     prompt = [7, 8, 9, 7, 8, 9, 50, 51, 7, 8]
     plain = model.stream(prompt, GenerationOptions(prompt_lookup_num_tokens=0, max_new_tokens=80, **options))
-    looked_up = model.stream(prompt, GenerationOptions(max_new_tokens=80, **options))
+    looked_up = model.stream(prompt, GenerationOptions(prompt_lookup_num_tokens=8, max_new_tokens=80, **options))
     assert list(looked_up) == list(plain)
     assert plain.lookup is None
     assert looked_up.lookup is not None

@@ -36,7 +36,8 @@ class GenerationOptions:
                           "free": from anywhere
     stop                  texts that end the answer; they are not part of it
     ignore_eos            go on after the end-of-text token (for benchmarks)
-    prompt_lookup_num_tokens  tokens to propose at a time, from what stood before; 0 is off. The answer is the same
+    prompt_lookup_num_tokens  tokens to propose at a time, from what stood before; 0 is off. In int8 an answer may
+                          then differ where two tokens are nearly as probable
     num_beams             above 1: beam search, with that many beginnings of the answer kept
     length_penalty        of beam search: above 0 favours long answers, below 0 short ones
     deadline_ms           the answer's time, prompt included: what is written by then is cut at its last whole sentence
@@ -61,7 +62,7 @@ class GenerationOptions:
     must_include: tuple[str, ...] = ()
     absolute_terms: bool = False
     facts: str = "free"
-    prompt_lookup_num_tokens: int = 8
+    prompt_lookup_num_tokens: int = 0
     num_beams: int = 1
     length_penalty: float = 1.0
     deadline_ms: float | None = None
