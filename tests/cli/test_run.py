@@ -229,3 +229,12 @@ def test_every_generation_option_is_offered() -> None:
     assert set(run.GENERATION) == names | {"variants"}
     offered = {parameter.name for parameter in run.command.params}
     assert set(run.GENERATION) <= offered
+
+
+def test_an_output_over_the_input_is_refused(sentiment: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "same.csv"
+    path.write_text("text\ngood\n", "utf-8")
+    result = sentiment("--input", path, "--output", path)
+    assert result.exit_code == 2
+    assert "it would be lost" in result.stderr
+    assert path.read_text("utf-8") == "text\ngood\n"
