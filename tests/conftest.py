@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
@@ -35,3 +36,8 @@ def tiny_generator() -> Path:
 def copied_classifier(tmp_path: Path, tiny_classifier: Path) -> Path:
     """The same, as a copy that a test may damage."""
     return Path(shutil.copytree(tiny_classifier, tmp_path / "copied-classifier"))
+
+
+# A busy machine may take its time over one example: a limit in milliseconds would make every test a timed one.
+settings.register_profile("edgelm", deadline=None)
+settings.load_profile("edgelm")

@@ -43,8 +43,8 @@ class Reference:
                 found.append((logits[0, -1] if self._last_only else logits[0]).numpy().copy())
         return found
 
-    def input_ranges(self, rows: Sequence[Sequence[int]]) -> dict[str, float]:
-        """The largest absolute input of every linear layer over the rows, by the layer's name."""
+    def logits_and_ranges(self, rows: Sequence[Sequence[int]]) -> tuple[list[NDArray[np.float32]], dict[str, float]]:
+        """`logits`, and the largest absolute input of every linear layer on the way, by the layer's name."""
         ranges: dict[str, float] = {}
 
         def watch(name: str) -> Any:
@@ -55,10 +55,10 @@ class Reference:
 
         layers = [(name, part) for name, part in self.model.named_modules() if isinstance(part, _LINEAR)]
         handles = [part.register_forward_pre_hook(watch(name)) for name, part in layers]
-        self.logits(rows)
+        logits = self.logits(rows)
         for handle in handles:
             handle.remove()
-        return ranges
+        return logits, ranges
 
     def greedy(
         self, prompt: Sequence[int], options: GenerationOptions, end: int | None, guide: Guide | None = None

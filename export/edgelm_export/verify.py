@@ -82,7 +82,7 @@ class Parity:
 def consult(
     checkpoint: Checkpoint, prompts: Mapping[str, str], languages: Sequence[str], serves: Sequence[str]
 ) -> tuple[list[Case], dict[str, float]]:
-    """The verification inputs of every served task with torch's answers, and the ranges of a generator's activations.
+    """The verification inputs of every served task with torch's answers, and the ranges of its activations.
 
     Torch's model is loaded and let go in here.
     """
@@ -91,8 +91,7 @@ def consult(
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
     chosen = [(task, text) for task in serves for text in verification_inputs(task, languages)]
     rows = [_ids(tokenizer, prompts.get(task), text) for task, text in chosen]
-    reference = Reference(checkpoint)
-    logits = reference.logits(rows)
+    logits, ranges = Reference(checkpoint).logits_and_ranges(rows)
     for (_, text), expected in zip(chosen, logits, strict=True):
         if not np.isfinite(expected).all():
             raise UnsupportedCheckpoint(
@@ -100,7 +99,7 @@ def consult(
                 "its weights are broken, train it again with a lower learning rate"
             )
     cases = [Case(task, text, ids, expected) for (task, text), ids, expected in zip(chosen, rows, logits, strict=True)]
-    return cases, reference.input_ranges(rows) if prompts else {}
+    return cases, ranges
 
 
 def _ids(tokenizer: TextTokenizer, template: str | None, text: str) -> list[int]:

@@ -159,7 +159,7 @@ def input_ranges(model: Any) -> dict[str, float]:
     """What Reference measures of a checkpoint, of a model in memory."""
     reference = Reference.__new__(Reference)
     reference.model, reference._last_only = model, True
-    return reference.input_ranges(rows(model.config.vocab_size, (CONTEXT,) * 8, seed=2))
+    return reference.logits_and_ranges(rows(model.config.vocab_size, (CONTEXT,) * 8, seed=2))[1]
 
 
 class Graph:

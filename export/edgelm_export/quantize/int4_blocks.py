@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
 from edgelm_export.quantize.int8_blocks import Int8Blocks
-from edgelm_export.quantize.int8_dynamic import embedding_by_block, head_by_block, linear_by_block
+from edgelm_export.quantize.int8_dynamic import TablesInBlocks, linear_by_block
 from edgelm_export.quantize.rounding import by_block_in_4_bits
 
 BLOCK_SIZES = (32, 64, 128)
 
 
-class Int4Blocks:
+class Int4Blocks(TablesInBlocks):
     """MatMulNBits in 4 bits with accuracy level 4; a layer whose width the block does not divide has 8 bits."""
 
     precision = "int4"
@@ -49,11 +49,3 @@ class Int4Blocks:
     ) -> Value:
         """As Int8Blocks: an encoder's attention gains nothing from fewer bits."""
         return Int8Blocks().self_attention(graph, x, weight, bias, heads, name)
-
-    def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
-        """GatherBlockQuantized in 8 bits."""
-        return embedding_by_block(graph, ids, table, name)
-
-    def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
-        """MatMulNBits over the bytes that the embedding reads."""
-        return head_by_block(graph, x, table, name)

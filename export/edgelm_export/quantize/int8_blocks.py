@@ -11,10 +11,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
-from edgelm_export.quantize.int8_dynamic import embedding_by_block, head_by_block, linear_by_block
+from edgelm_export.quantize.int8_dynamic import TablesInBlocks, linear_by_block
 
 
-class Int8Blocks:
+class Int8Blocks(TablesInBlocks):
     """MatMulNBits in 8 bits everywhere."""
 
     name = "int8-blocks"
@@ -36,11 +36,3 @@ class Int8Blocks:
         return graph.one(
             "MultiHeadAttention", [*graph.op("Split", [packed], split, outputs=3)], {"num_heads": heads}, MICROSOFT
         )
-
-    def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
-        """GatherBlockQuantized."""
-        return embedding_by_block(graph, ids, table, name)
-
-    def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
-        """MatMulNBits over the bytes that the embedding reads."""
-        return head_by_block(graph, x, table, name)

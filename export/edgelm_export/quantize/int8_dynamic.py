@@ -16,7 +16,19 @@ from edgelm_export.quantize.fp32 import head_in_float32
 from edgelm_export.quantize.rounding import block_size, by_block, per_channel
 
 
-class Int8Dynamic:
+class TablesInBlocks:
+    """The table of tokens and the head that shares its bytes, in 8-bit blocks: a part of every scheme with few bits."""
+
+    def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
+        """GatherBlockQuantized; a table whose width no block divides stays in float32."""
+        return embedding_by_block(graph, ids, table, name)
+
+    def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
+        """MatMulNBits over the bytes that the embedding reads."""
+        return head_by_block(graph, x, table, name)
+
+
+class Int8Dynamic(TablesInBlocks):
     """DynamicQuantizeMatMul, QAttention, and tables in 8-bit blocks."""
 
     name = "int8"
@@ -51,14 +63,6 @@ class Int8Dynamic:
             graph.weight(f"{name}.zero_point", np.zeros(scale.shape, np.int8)),
         ]  # fmt: skip
         return graph.one("QAttention", inputs, {"num_heads": heads}, MICROSOFT)
-
-    def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
-        """GatherBlockQuantized; a table whose width no block divides stays in float32."""
-        return embedding_by_block(graph, ids, table, name)
-
-    def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
-        """MatMulNBits over the bytes that the embedding reads."""
-        return head_by_block(graph, x, table, name)
 
 
 def embedding_by_block(graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
-from edgelm_export.quantize.int8_dynamic import Int8Dynamic, embedding_by_block, head_by_block, linear_by_block
+from edgelm_export.quantize.int8_dynamic import Int8Dynamic, TablesInBlocks, linear_by_block
 from edgelm_export.quantize.rounding import ZERO_POINT, per_channel
 
 ROOM = 1.1  # how far beyond the largest activation measured the scale reaches; what is beyond that saturates
 
 
-class Int8Static:
+class Int8Static(TablesInBlocks):
     """QuantizeLinear and MatMulIntegerToFloat where the range of the input is known, MatMulNBits elsewhere.
 
     ``ranges`` has the largest absolute input of the linear layers by name.
@@ -54,11 +54,3 @@ class Int8Static:
     ) -> Value:
         """As Int8Dynamic: an encoder reads a text in one run."""
         return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name)
-
-    def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
-        """GatherBlockQuantized; a table whose width no block divides stays in float32."""
-        return embedding_by_block(graph, ids, table, name)
-
-    def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
-        """MatMulNBits over the bytes that the embedding reads."""
-        return head_by_block(graph, x, table, name)

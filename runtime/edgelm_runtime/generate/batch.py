@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import Cancelled
 from .answer import Answer
 from .cache import KVCache
 from .constraints import Constraint
@@ -53,10 +52,9 @@ def generate_together(
             answer.take(prefill(model.runs(own, control), prompt, PREFILL_CHUNK, known))
         _advance(model, cache, [len(prompt) for prompt in prompts], answers, control)
     except Interrupted:
-        if control.reason == "cancelled":
-            raise Cancelled("the answers were cancelled; ask again for others") from None
+        reason = control.finish()
         for answer in answers:
-            answer.finish_reason = answer.finish_reason or "deadline"
+            answer.finish_reason = answer.finish_reason or reason
     return answers
 
 

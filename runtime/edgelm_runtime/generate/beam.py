@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import Cancelled, InputError
+from ..errors import InputError
 from .cache import KVCache
 from .constraints import Constraint
 from .control import Control, Interrupted
@@ -72,9 +72,7 @@ def beam_search(
     try:
         return _search(model, prompt, options, constraint, control)
     except Interrupted:
-        if control.reason == "cancelled":
-            raise Cancelled("the answer was cancelled; ask again for another") from None
-        return [], "deadline"
+        return [], control.finish()
 
 
 def _search(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Literal
 
+from ..errors import Cancelled
 from ..session import Interrupt
 
 Reason = Literal["", "deadline", "cancelled"]
@@ -50,6 +51,12 @@ class Control:
         """Raise Interrupted when somebody has called."""
         if self._reason:
             raise Interrupted
+
+    def finish(self) -> str:
+        """The finish reason of an answer that was interrupted. Raises Cancelled where it was cancelled."""
+        if self._reason == "cancelled":
+            raise Cancelled("the answer was cancelled; ask again for another") from None
+        return self._reason
 
     def _call(self, reason: Reason) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
-from ..errors import BundleRejected, Cancelled, InputError
+from ..errors import BundleRejected, InputError
 from ..session import Session, input_shapes, output_shapes
 from .answer import Answer
 from .cache import CacheLayout, KVCache
@@ -192,9 +192,7 @@ class TokenStream(Iterator[int]):
         try:
             yield from self._decode(model, prompt)
         except Interrupted:
-            if self._control.reason == "cancelled":
-                raise Cancelled("the answer was cancelled; ask again for another") from None
-            self._answer.finish_reason = "deadline"
+            self._answer.finish_reason = self._control.finish()
 
     def _decode(self, model: GeneratorSession, prompt: Ids) -> Generator[int, None, None]:
         # 1. Buffers: the whole answer fits from the start, so nothing grows and nothing is copied.
