@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.installed-runtime
 ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs clean perf perf-smoke
+.PHONY: help run test check format docs clean perf perf-smoke perf-decode
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,5 +60,9 @@ clean: ## remove .venv and the caches
 perf: $(ALL) ## measure: cold start, throughput, generation, engine, export, network (idle machine, minutes)
 	$(BIN)/python -m perf
 
+perf-decode: $(ALL) ## the decoder beside its peers: installs each (12 GB, a compiler), then about an hour
+	$(BIN)/python -m perf.decode --chart docs/decoders.png $(if $(SUMMARY),--summary $(SUMMARY))
+
 perf-smoke: $(ALL) ## the same with tiny models, in seconds: shows that the measurements run
 	$(BIN)/python -m perf --smoke
+	$(BIN)/python -m perf.decode --smoke --rounds 1

@@ -100,6 +100,7 @@ class Report:
     excludes: str
     facts: dict[str, Any] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)  # in the JSON line only
     skipped: str = ""
 
     def add(self, *figures: Figure) -> None:
@@ -125,6 +126,7 @@ class Report:
             "machine": machine(),
             "facts": self.facts,
             "figures": [figure.to_dict() for figure in self.figures],
+            "details": self.details,
         }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+from edgelm_runtime.bundle import open_bundle
+from edgelm_runtime.tasks import TASKS
 from perf.bench import Figure, Report, arguments, bundle_for, in_turns
 
 PRODUCT = "类型#裙*颜色#白色*风格#简约*裙型#百褶裙*材质#棉"
@@ -22,13 +25,21 @@ def main() -> None:
     given = arguments("The decode loop: ratios to one plain greedy answer.", rounds=15)
     report = Report("engine", given.smoke, excludes="loading, tokenizing, one answer of each kind")
     count = SMOKE_TOKENS if given.smoke else TOKENS
-    model = _load("description", given)
+    model = _load("description", given) if "description" in _served(given) else _load("summary", given)
     ids = model.tokenize(PRODUCT)[: model.context // 2]
     count = min(count, model.context - len(ids))
     _loop(report, given.rounds, model, ids, count)
-    _words(report, given.rounds, model)
-    _reading(report, given.rounds, _load("summary", given), 1 if given.smoke else 3)
+    if "description" in _served(given):
+        _words(report, given.rounds, model)
+    if "summary" in _served(given):
+        _reading(report, given.rounds, _load("summary", given), 1 if given.smoke else 3)
     report.print()
+
+
+def _served(given: argparse.Namespace) -> tuple[str, ...]:
+    """Tasks of the bundle that is measured."""
+    folder = bundle_for("summary", given)
+    return TASKS if folder is None else open_bundle(folder, verify="lazy").manifest.serves
 
 
 def _load(task: str, given: Any) -> Any:

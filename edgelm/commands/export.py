@@ -25,6 +25,13 @@ Examples:
 @click.option(
     "--block-size", type=click.Choice([32, 64, 128]), help="Weights that share a scale in int4.  [default: 64, then 32]"
 )
+@click.option(
+    "--kv-cache",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="How a generator keeps what it has read.",
+)
 @click.option("--name", help="The bundle's name.  [default: that of the folder]")
 @click.option("--eval", "eval_file", type=click.Path(path_type=Path), help="Rows to compare the task's metric on.")
 @click.option(

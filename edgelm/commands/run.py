@@ -28,6 +28,7 @@ GENERATION = (
     "coverage_bonus",
     "quote_bonus",
     "prompt_lookup_num_tokens",
+    "context_shift",
     "num_beams",
     "length_penalty",
     "deadline_ms",
@@ -121,6 +122,7 @@ def _flags(names: Iterable[str]) -> str:
 @click.option(
     "--prompt-lookup-num-tokens", type=int, help="Tokens to guess at a time from what stood before; 0 is off."
 )
+@click.option("--context-shift", is_flag=True, help="Write on past the context, forgetting the oldest half of it.")
 @click.option("--num-beams", type=int, help="Keep the N most probable beginnings (beam search); 1 keeps one.")
 @click.option("--length-penalty", type=float, help="Of beam search: above 0 favours long answers, below 0 short ones.")
 @click.option("--deadline-ms", type=float, help="Answer within this time, cut after the last whole sentence.")

@@ -11,9 +11,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgelm_export.families import Weights, refuse
-from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.graph import MICROSOFT, GraphBuilder, Model, Value
 from edgelm_export.quantize import Scheme
 from edgelm_export.rotary import Rotary
+
+FIRST_SCALE = 12  # GroupQueryAttention's input k_scale; v_scale is the next
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,17 @@ class Decoder:
 
     Inputs ``input_ids`` int64 [batch, sequence], ``seqlens_k`` int32 [batch] (tokens so far, less one),
     ``total_sequence_length`` int32 scalar (the largest of them, not less one), ``logits_to_keep`` int64 [1],
-    ``past_key_values.N.key|value`` float32 [batch, kv heads, capacity, head size], and ``position_ids`` int64
+    ``past_key_values.N.key|value`` float32 or int8 [batch, kv heads, capacity, head size], and ``position_ids`` int64
     [batch, sequence] where positions are learned; outputs ``logits`` float32 [batch, logits_to_keep, vocab] and
     ``present.N.key|value``, to be bound to the past's memory.
     """
 
-    def __init__(self, name: str, heads: Heads, rotary: Rotary | None = None) -> None:
+    def __init__(self, name: str, heads: Heads, scheme: Scheme, rotary: Rotary | None = None) -> None:
         self.graph = GraphBuilder(name)
         self.heads = heads
+        self.scheme = scheme
+        self._scales = scheme.cache
+        self._cache_type = ir.DataType.FLOAT if scheme.cache is None else ir.DataType.INT8
         self._cache_shape: list[int | str] = ["batch", heads.key_value, "capacity", heads.size]
         self._lengths = [
             self.graph.input("seqlens_k", ir.DataType.INT32, ["batch"]),
@@ -72,8 +77,8 @@ class Decoder:
         ``qkv`` is one packed projection, or query, key and value, each [batch, sequence, width]. A ``window`` above 0
         is how many tokens, the own one among them, a token sees.
         """
-        graph, shape = self.graph, self._cache_shape
-        past = [graph.input(f"past_key_values.{layer}.{part}", ir.DataType.FLOAT, shape) for part in ("key", "value")]
+        graph, shape, kind = self.graph, self._cache_shape, self._cache_type
+        past = [graph.input(f"past_key_values.{layer}.{part}", kind, shape) for part in ("key", "value")]
         attributes: dict[str, Any] = {
             "num_heads": self.heads.query, "kv_num_heads": self.heads.key_value, "scale": scale,
             "do_rotary": int(bool(self._rotary)),
@@ -82,9 +87,15 @@ class Decoder:
             attributes["local_window_size"] = window
         packed = [*qkv, None, None] if len(qkv) == 1 else [*qkv]
         inputs = [*packed, *past, *self._lengths, *self._rotary]
+        if self._scales is not None:
+            scales = [
+                graph.weight(f"cache.{layer}.{part}", self._scales[f"{layer}.{part}"]) for part in ("key", "value")
+            ]
+            inputs += [*[None] * (FIRST_SCALE - len(inputs)), *scales]
+            attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
         context, key, value = graph.op("GroupQueryAttention", inputs, attributes, domain=MICROSOFT, outputs=3)
-        graph.output(key, f"present.{layer}.key", ir.DataType.FLOAT, shape)
-        graph.output(value, f"present.{layer}.value", ir.DataType.FLOAT, shape)
+        graph.output(key, f"present.{layer}.key", kind, shape)
+        graph.output(value, f"present.{layer}.value", kind, shape)
         return context
 
     def last(self, x: Value) -> Value:
@@ -94,7 +105,7 @@ class Decoder:
         end = graph.weight("last.end", np.array([np.iinfo(np.int64).max]))
         return graph.one("Slice", [x, start, end, graph.weight("last.axis", np.array([1]))])
 
-    def finish(self, logits: Value, vocab: int) -> bytes:
+    def finish(self, logits: Value, vocab: int) -> Model:
         """Name the output and serialize."""
         self.graph.output(logits, "logits", ir.DataType.FLOAT, ["batch", "kept", vocab])
         return self.graph.serialize()
@@ -102,11 +113,15 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Stored:
-    """The weights of a checkpoint, as a scheme places them in a decoder's graph."""
+    """The weights of a checkpoint, as the decoder's scheme places them in its graph."""
 
     decoder: Decoder
     weights: Weights
-    scheme: Scheme
+
+    @property
+    def scheme(self) -> Scheme:
+        """The decoder's."""
+        return self.decoder.scheme
 
     def linear(self, x: Value, *names: str, bias: bool, outliers: bool = False) -> Value:
         """The product of ``x`` with the torch Linears ``names`` ([out, in] each) side by side, stored as the first."""
@@ -135,7 +150,7 @@ class Stored:
             x, self.scheme.embedding(self.decoder.graph, self.decoder.positions(), rows, table)
         )
 
-    def head(self, x: Value, table: str, config: Mapping[str, Any]) -> bytes:
+    def head(self, x: Value, table: str, config: Mapping[str, Any]) -> Model:
         """Logits of the last rows, and with them the model; ``table``, the token embedding, is the head if tied."""
         name = table if is_tied(self.weights, config, table) else "lm_head"
         rows: NDArray[Any] = self.weights(f"{name}.weight")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,10 @@ OPSET = 21  # the newest that every onnxruntime since 1.20 runs; LayerNormalizat
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"
 Value = ir.Value
+# From this much on weights are mapped from a file of their own, where loading would copy them twice.
+APART_BYTES = 32 << 20
+LARGE_BYTES = 1 << 12
+WEIGHTS_FILE = "model.safetensors"
 
 
 class GraphBuilder:
@@ -107,15 +113,49 @@ class GraphBuilder:
             return self.one("QuickGelu", [x], {"alpha": 1.0}, MICROSOFT)
         return self.activation(x, kind)
 
-    def serialize(self) -> bytes:
-        """The model as the bytes of a .onnx file."""
+    def serialize(self) -> Model:
+        """The model; large weights stand outside the graph when there is much of them, and are let go of here."""
+        weights = self._moved_out() if sum(map(_bytes, self._weights.values())) >= APART_BYTES else None
         graph = ir.Graph(
             self._inputs, self._outputs, nodes=self._nodes, initializers=list(self._weights.values()),
             opset_imports={"": OPSET, MICROSOFT: 1}, name=self.name,
         )  # fmt: skip
         model = ir.Model(graph, ir_version=IR_VERSION, producer_name="edgelm")
-        data: bytes = ir.serde.serialize_model(model).SerializeToString()
+        return Model(ir.serde.serialize_model(model).SerializeToString(), weights)
+
+    def _moved_out(self) -> bytes:
+        """The large weights as a .safetensors file, to which the graph then points as ONNX does."""
+        from safetensors.numpy import save
+
+        large = {name: value for name, value in self._weights.items() if _bytes(value) >= LARGE_BYTES}
+        data = save({name: _tensor(value).numpy() for name, value in large.items()})
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        for name, value in large.items():
+            begin, end = header[name]["data_offsets"]
+            kind, shape = _tensor(value).dtype, ir.Shape(_tensor(value).shape.numpy())
+            value.const_value = ir.ExternalTensor(
+                WEIGHTS_FILE, start + begin, end - begin, kind, shape=shape, name=name
+            )
         return data
+
+
+@dataclass(frozen=True)
+class Model:
+    """A serialized graph, and the bytes of WEIGHTS_FILE where it has tensors there."""
+
+    graph: bytes
+    weights: bytes | None = None
+
+
+def _tensor(weight: Value) -> ir.TensorProtocol:
+    if weight.const_value is None:
+        raise ValueError(f"{weight.name} is no stored weight")
+    return weight.const_value
+
+
+def _bytes(weight: Value) -> int:
+    return _tensor(weight).nbytes
 
 
 def shape_of(weight: Value) -> tuple[int, ...]:

@@ -12,9 +12,10 @@ from typing import Any
 from edgelm_export import families, taskmetrics, verify
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.finetune.data import Row
+from edgelm_export.graph import WEIGHTS_FILE
 from edgelm_export.metrics import format_table
-from edgelm_export.quantize import scheme
-from edgelm_runtime.bundle import write_bundle
+from edgelm_export.quantize import CacheScales, scheme
+from edgelm_runtime.bundle import open_bundle, write_bundle
 from edgelm_runtime.errors import ExportError, InputError
 from edgelm_runtime.manifest import FORMAT, GOLDEN_NAME, Manifest, Variant
 
@@ -37,6 +38,7 @@ class ExportOptions:
     """What to export, to where, and what the manifest is to say.
 
     ``block_size`` is that of int4, 32, 64 or 128; without it 64, and 32 where 64 answers differently.
+    ``kv_cache`` "int8" stores the keys and values of a generator in a quarter of the bytes.
     ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
     """
 
@@ -45,6 +47,7 @@ class ExportOptions:
     task: str | None = None
     precision: str = "int8"
     block_size: int | None = None
+    kv_cache: str = "fp32"
     name: str | None = None
     version: str = "1"
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -101,22 +104,31 @@ def export(options: ExportOptions) -> ExportReport:
     if options.out.exists() and not options.force:
         raise ExportError(f"{options.out} exists; name another --out, or add --force to replace it")
     checkpoint = load_checkpoint(options.checkpoint, options.task if options.task not in _SERVED else None)
+    if options.kv_cache != "fp32" and checkpoint.task != "text-generation":
+        raise InputError(f"{options.checkpoint} is a classifier, which has no cache; leave out --kv-cache")
     draft = _manifest(checkpoint, options)
     rows = taskmetrics.evaluation_rows(options.eval_file, draft.serves) if options.eval_file else []
     cases, ranges = verify.consult(checkpoint, draft.prompts, draft.languages, draft.serves)
     with _scratch_folder(options.out) as scratch:
         source = _Source(checkpoint, draft, ranges, Path(scratch))
-        used, folder, parity = _accepted(source, cases, _schemes(options, checkpoint.task))
+        names = _schemes(options, checkpoint.task)
+        if options.kv_cache == "int8":
+            source = replace(source, cache=verify.cache_scales(source.bundle(names[0]), cases))
+        used, folder, parity = _accepted(source, cases, names)
         metrics = _metrics(source, rows, folder)
         latency = verify.measure_latency(folder, cases)
         quality = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
+        if options.kv_cache != "fp32":
+            quality["kv_cache"] = options.kv_cache
         if options.eval_file:
             quality["metrics_on"] = options.eval_file.name
+        variants = open_bundle(folder, verify="lazy").manifest.variants
         contents: dict[str, bytes | Path] = {
-            MODEL_FILE: folder / MODEL_FILE, TOKENIZER_FILE: checkpoint.tokenizer_json,
-            GOLDEN_NAME: verify.make_goldens(folder, cases),
+            TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: verify.make_goldens(folder, cases),
+            **{name: folder / name for variant in variants for name in variant.files},
         }  # fmt: skip
-        bundle = write_bundle(options.out, replace(draft, quality=quality), contents, force=options.force)
+        manifest = replace(draft, variants=variants, quality=quality)
+        bundle = write_bundle(options.out, manifest, contents, force=options.force)
     size = sum(entry.size for entry in bundle.manifest.files.values())
     return ExportReport(options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics)
 
@@ -138,15 +150,21 @@ class _Source:
     draft: Manifest
     ranges: Mapping[str, float]
     scratch: Path
+    cache: CacheScales | None = None
 
     def bundle(self, name: str) -> Path:
         """A bundle in the scheme ``name``, without goldens and quality figures, for the runtime to be measured with."""
-        checkpoint, used = self.checkpoint, scheme(name, self.ranges)
+        checkpoint, used = self.checkpoint, scheme(name, self.ranges, self.cache)
         context = checkpoint.tokenizer.max_tokens
         model = families.family(checkpoint.family).build(checkpoint.weights, checkpoint.config, used, context)
-        contents = {MODEL_FILE: model, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
-        manifest = replace(self.draft, variants=(_variant(used.precision),))
-        return write_bundle(self.scratch / name, manifest, contents).path
+        contents = {MODEL_FILE: model.graph, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
+        variant = _variant(used.precision)
+        if model.weights is not None:
+            contents[WEIGHTS_FILE] = model.weights
+            variant = replace(variant, weights=WEIGHTS_FILE)
+        manifest = replace(self.draft, variants=(variant,))
+        place = self.scratch / (name if self.cache is None else f"{name}-int8-cache")
+        return write_bundle(place, manifest, contents).path
 
 
 def _schemes(options: ExportOptions, task: str) -> tuple[str, ...]:

@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.quantize.int8_static import ROOM
 from edgelm_export.texts import verification_inputs
 from edgelm_runtime.errors import ParityError, UnsupportedCheckpoint
+from edgelm_runtime.generate.cache import KVCache
+from edgelm_runtime.generate.loop import PREFILL_CHUNK, prefill
 from edgelm_runtime.loader import load
 from edgelm_runtime.tasks.sentiment import softmax
 from edgelm_runtime.tokenizer import TextTokenizer
@@ -130,6 +133,23 @@ def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:
     return Parity(
         len(cases), max(distances), fmean(distances), fmean(map(float, same)), max(stepwise), cases[worst].text
     )
+
+
+def cache_scales(folder: Path, cases: Sequence[Case]) -> dict[str, NDArray[np.float32]]:
+    """Scales of an int8 cache, float32 [kv heads * head size] by "{layer}.key|value": what the float32 one held.
+
+    Keys are as they are stored, after their rotation. A little room is left: what is beyond saturates.
+    """
+    largest: dict[str, NDArray[np.float32]] = {}
+    generator = load(folder, task=cases[0].task).generator
+    for case in cases:
+        cache = KVCache.empty(generator.layout, len(case.ids))
+        prefill(generator.runs(cache), np.array(case.ids, np.int64), PREFILL_CHUNK)
+        for name, array in cache.arrays.items():
+            found = np.abs(array[0]).max(axis=1).ravel()
+            largest[name] = np.maximum(found, largest.get(name, found))
+    # A channel that was always 0 still needs a scale that can be divided by.
+    return {name: (ROOM * np.maximum(found, 1e-6) / 127).astype(np.float32) for name, found in largest.items()}
 
 
 def distance(left: Logits, right: Logits) -> float:

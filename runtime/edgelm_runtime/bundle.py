@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,20 @@ class Bundle:
         data = _read_file(self.path, name, entry.size)
         self._compare(name, entry, len(data), hashlib.sha256(data).hexdigest())
         return data
+
+    def map(self, name: str) -> mmap.mmap:
+        """Map a file that the manifest names into memory, read-only, after its sha256 was checked in that memory.
+
+        For what is too large to be copied. Raises BundleRejected like `read`.
+        """
+        entry = self._entry(name)
+        with _opened(self.path, name) as descriptor:
+            size = os.fstat(descriptor).st_size
+            if size == 0 or size != entry.size:
+                raise _mismatch(name, f"{entry.size:,} bytes", f"{size:,} bytes")
+            memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        self._compare(name, entry, len(memory), hashlib.sha256(memory).hexdigest())
+        return memory
 
     def verify_hashes(self) -> None:
         """Hash every file of the manifest in constant memory; raises BundleRejected at the first that differs."""
@@ -106,8 +121,8 @@ def write_bundle(
     """Write a bundle atomically and return it opened.
 
     `contents` are the files by name, as bytes or as a file to copy; their entries replace `manifest.files`, and a
-    variant of size 0 gets its file's size. An existing target is refused unless `force`, which replaces a bundle or an
-    empty folder, nothing else. Whatever stops it, a full disk or a kill, no half bundle stays under `target`.
+    variant of size 0 gets the size of its files. An existing target is refused unless `force`, which replaces a bundle
+    or an empty folder, nothing else. Whatever stops it, a full disk or a kill, no half bundle stays under `target`.
     Raises ExportError when it cannot be written, BundleRejected when the manifest would not be accepted back.
     """
     folder = Path(target).absolute()
@@ -240,7 +255,9 @@ def _write_new(path: Path, data: bytes) -> None:
 
 def _completed(manifest: Manifest, files: dict[str, FileEntry]) -> Manifest:
     variants = tuple(
-        replace(variant, size=files[variant.file].size) if variant.size == 0 and variant.file in files else variant
+        replace(variant, size=sum(files[name].size for name in variant.files))
+        if variant.size == 0 and set(variant.files) <= set(files)
+        else variant
         for variant in manifest.variants
     )
     return replace(manifest, files=files, variants=variants)

@@ -75,7 +75,10 @@ class TokenizerSpec:
 
 @dataclass(frozen=True)
 class Variant:
-    """One graph: its precision, the providers and CPU flags (`device.isa_flags`) that it needs, its bytes."""
+    """One graph: its precision, the providers and CPU flags (`device.isa_flags`) that it needs, its bytes.
+
+    `weights` is the file of its large tensors; "" where they are inside.
+    """
 
     name: str
     file: str
@@ -83,7 +86,13 @@ class Variant:
     providers: tuple[str, ...]
     requires: tuple[str, ...]
     size: int
+    weights: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The graph and, where they are outside, its weights."""
+        return (self.file, self.weights) if self.weights else (self.file,)
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ class Manifest:
 
 def _plain(part: FileEntry | TokenizerSpec | Variant) -> dict[str, Any]:
     """A part as a JSON object, its unknown fields at the end."""
-    values = {key: value for key, value in vars(part).items() if key != "extra"}
+    values = {key: value for key, value in vars(part).items() if key != "extra" and value != ""}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     return {**plain, **part.extra, **plain}
 
@@ -238,8 +247,8 @@ class _Fields:
         self._wrong(key, "text on one line", value)
         return ""
 
-    def path(self, key: str) -> str:
-        value = self.text(key)
+    def path(self, key: str, *, required: bool = True) -> str:
+        value = self.text(key) if required or key in self._values else ""
         try:
             return check_path(value) if value else ""
         except ValueError as error:
@@ -358,6 +367,7 @@ def _variant(fields: _Fields) -> Variant:
         providers=fields.texts("providers", empty=False),
         requires=fields.texts("requires", empty=True, required=False),
         size=fields.number("size", 0, _MAX_BYTES),
+        weights=fields.path("weights", required=False),
         extra=fields.rest(),
     )
 
@@ -394,6 +404,6 @@ def _disagreements(manifest: Manifest) -> list[str]:
     names = [variant.name for variant in manifest.variants]
     if len(set(names)) != len(names):
         problems.append(f"variants must have different names, found {', '.join(names)}")
-    named = {manifest.tokenizer.file, GOLDEN_NAME, *(variant.file for variant in manifest.variants)}
+    named = {manifest.tokenizer.file, GOLDEN_NAME, *(file for variant in manifest.variants for file in variant.files)}
     absent = sorted(name for name in named if name and name not in manifest.files)
     return problems + [f"files has no entry for {name!r}" for name in absent]

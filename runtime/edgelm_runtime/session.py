@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from .device import isa_flags
 from .errors import BundleRejected
+from .weights import Weights
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from .bundle import Bundle
+    from .manifest import Variant
 
 # onnxruntime ships no types; these names say what an Any is.
 Session = Any
@@ -29,10 +33,11 @@ def onnxruntime() -> Any:
     return module
 
 
-def create_session(model: bytes, *, threads: int) -> Session:
-    """A session on the CPU provider for a serialized graph that is whole in `model`.
+def create_session(model: bytes, *, threads: int, weights: Weights | None = None) -> Session:
+    """A session on the CPU provider for a serialized graph, with the tensors that it has outside itself.
 
-    `threads` is the number of cores that one run may use. Raises BundleRejected when onnxruntime refuses the graph.
+    `threads` is the number of cores that one run may use. The session holds on to `weights`: what kernels did not pack
+    in a form of their own is read from there. Raises BundleRejected when onnxruntime refuses the graph.
     """
     ort = onnxruntime()
     options = ort.SessionOptions()
@@ -47,9 +52,22 @@ def create_session(model: bytes, *, threads: int) -> Session:
     if _saturates():
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        if weights is not None:
+            values = [ort_value(array) for array in weights.arrays.values()]
+            options.add_external_initializers(list(weights.arrays), values)
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise _rejected("onnxruntime refuses the graph", error) from error
+    if weights is not None:
+        weights.release()
+        session.edgelm_weights = values, weights  # onnxruntime reads them as long as the session lives
+    return session
+
+
+def open_session(bundle: Bundle, variant: Variant, *, threads: int) -> Session:
+    """A session for a variant of a bundle. Raises BundleRejected where a file does not match or is not accepted."""
+    weights = Weights(variant.weights, bundle.map(variant.weights)) if variant.weights else None
+    return create_session(bundle.read(variant.file), threads=threads, weights=weights)
 
 
 def run(session: Session, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
@@ -64,6 +82,11 @@ def run(session: Session, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[s
 def input_shapes(session: Session) -> dict[str, list[int | str | None]]:
     """Shape of every input by name: an int for a fixed dimension, a name or None for a free one."""
     return {node.name: list(node.shape) for node in session.get_inputs()}
+
+
+def input_types(session: Session) -> dict[str, str]:
+    """Type of every input by name, as onnxruntime spells it: "tensor(float)"."""
+    return {node.name: node.type for node in session.get_inputs()}
 
 
 def output_shapes(session: Session) -> dict[str, list[int | str | None]]:

@@ -57,3 +57,28 @@ def test_one_beam_more_finds_an_answer_at_least_as_probable(model: Any, session:
         greedy = list(session.stream(prompt, GenerationOptions(max_new_tokens=14)))
         found, _ = beam_search(session, prompt, GenerationOptions(num_beams=8, length_penalty=0.0, max_new_tokens=14))
         assert score(prompt, found) >= score(prompt, greedy) - 1e-4
+
+
+class Counting:
+    """A constraint that forbids nothing and notes how many tokens it is told may still come."""
+
+    def __init__(self) -> None:
+        self.left: list[int] = []
+
+    def mask(self, row: Any, left: int) -> None:
+        self.left.append(left)
+
+    def push(self, token: int) -> None:
+        """Every token is fine."""
+
+    def branch(self) -> Counting:
+        return self
+
+
+def test_a_constraint_is_told_of_the_room_that_the_context_leaves(session: GeneratorSession) -> None:
+    rule = Counting()
+    prompt = [1, 2, 3] * ((CONTEXT - 5) // 3)
+    options = GenerationOptions(num_beams=2, max_new_tokens=40, ignore_eos=True)
+    beam_search(session, prompt, options, rule)
+    free = CONTEXT - len(prompt)
+    assert rule.left == [free, *(left for left in range(free - 1, 0, -1) for _ in range(2))]

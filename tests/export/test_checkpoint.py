@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgelm_export.checkpoint import load_checkpoint
+from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.families import bert as bert_family
 from edgelm_export.families import gpt2 as gpt2_family
 from edgelm_export.pipeline import ExportOptions, export
@@ -42,6 +42,10 @@ def _refusal(folder: Path, task: str | None = None) -> str:
         load_checkpoint(folder, task)
     assert refused.value.exit_code == 7
     return str(refused.value)
+
+
+def _built(checkpoint: Checkpoint) -> bytes:
+    return bert_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), CONTEXT).graph
 
 
 def test_a_classifier_is_read(bert_folder: Path) -> None:
@@ -270,7 +274,7 @@ def test_weights_of_another_float_type_work(dtype: torch.dtype, tmp_path: Path) 
     folder = save_bert(tmp_path / "checkpoint", model)
     checkpoint = load_checkpoint(folder)
     assert checkpoint.weights("classifier.weight").dtype == np.float32
-    graph = Graph(bert_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), CONTEXT), generator=False)
+    graph = Graph(_built(checkpoint), generator=False)
     for ids in rows(600):
         np.testing.assert_allclose(graph.logits(ids), torch_logits(model.float(), ids), rtol=0, atol=1e-4)
     report = export(ExportOptions(folder, tmp_path / "bundle"))

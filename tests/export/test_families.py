@@ -151,7 +151,7 @@ def test_a_head_that_differs_from_the_table_is_used_as_transformers_does(tmp_pat
     config.write_text(config.read_text("utf-8").replace('"tie_word_embeddings": false', '"tie_word_embeddings": true'))
     loaded = GPT2LMHeadModel.from_pretrained(folder).eval()
     checkpoint = load_checkpoint(folder)
-    data = gpt2_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), CONTEXT)
+    data = gpt2_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), CONTEXT).graph
     _assert_same(loaded, Graph(data, generator=True))
 
 

@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+import safetensors.numpy
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 from edgelm_export import verify
 from edgelm_export.checkpoint import load_checkpoint
+from edgelm_export.graph import LARGE_BYTES
 from edgelm_export.pipeline import ExportOptions, export, read_prompt
 from edgelm_export.reference import Reference
 from edgelm_export.texts import REVIEWS
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import InputError
+from edgelm_runtime.generate.cache import KVCache
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.loader import load
 from edgelm_runtime.verify import verify_bundle
@@ -60,6 +64,52 @@ def test_a_generator_becomes_a_bundle(gpt2_folder: Path, tmp_path: Path, precisi
     assert report.parity.stepwise <= verify.TOLERANCES[precision].worst
     for task in ("summary", "description"):
         assert load(tmp_path / "bundle", task=task)("name: bella 55; type: television", max_new_tokens=4).tokens == 4
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_large_weights_stand_beside_the_graph_and_change_nothing(
+    bert_folder: Path, gpt2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    checkpoint = {"bert": bert_folder, "gpt2": gpt2_folder}[kind]
+    export(ExportOptions(checkpoint, tmp_path / "whole"))
+    monkeypatch.setattr("edgelm_export.graph.APART_BYTES", 0)
+    report = export(ExportOptions(checkpoint, tmp_path / "apart"))
+    whole, apart = (open_bundle(tmp_path / name) for name in ("whole", "apart"))
+    assert set(apart.manifest.files) - set(whole.manifest.files) == {"model.safetensors"}
+    variant = apart.manifest.variants[0]
+    assert variant.size == sum(apart.manifest.files[name].size for name in ("model.onnx", "model.safetensors"))
+    assert apart.manifest.files["model.onnx"].size < 0.5 * variant.size
+    assert report.bundle_bytes == sum(entry.size for entry in apart.manifest.files.values())
+    assert (tmp_path / "apart" / "golden.json").read_bytes() == (tmp_path / "whole" / "golden.json").read_bytes()
+    assert verify_bundle(tmp_path / "apart").golden > 0
+    onnx.load(tmp_path / "apart" / "model.onnx")  # what ONNX says of external data is true of it
+    stored = safetensors.numpy.load_file(tmp_path / "apart" / "model.safetensors")
+    proto = onnx.load(tmp_path / "whole" / "model.onnx")
+    inside = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    assert all(np.array_equal(array, inside[name]) for name, array in stored.items())
+    assert all(array.nbytes >= LARGE_BYTES for array in stored.values())
+
+
+def test_a_cache_in_8_bits_answers_nearly_alike_and_takes_a_quarter(gpt2_folder: Path, tmp_path: Path) -> None:
+    whole = export(ExportOptions(gpt2_folder, tmp_path / "fp32"))
+    report = export(ExportOptions(gpt2_folder, tmp_path / "int8", kv_cache="int8"))
+    assert report.parity.within(verify.TOLERANCES["int8"])
+    assert report.parity.worst != whole.parity.worst
+    bundle = open_bundle(tmp_path / "int8")
+    assert bundle.manifest.quality["kv_cache"] == "int8"
+    assert verify_bundle(tmp_path / "int8").golden > 0
+    model, other = (load(tmp_path / name, task="summary") for name in ("int8", "fp32"))
+    ids = model.tokenize("The sweater is soft and warm. It fits true to size.")
+    assert KVCache.empty(model.generator.layout, 64).nbytes * 4 == KVCache.empty(other.generator.layout, 64).nbytes
+    assert verify.distance(model.generator.logits(ids), other.generator.logits(ids)) < 0.05
+    plain = model.infer(ids, max_new_tokens=20)
+    assert model.infer(ids, max_new_tokens=20) == plain  # from the prompt's kept cache
+    assert len(model.batch(["The sweater is soft.", "The sweater is warm."], max_new_tokens=8, num_beams=2)) == 2
+
+
+def test_a_classifier_has_no_cache_to_shrink(bert_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a classifier, which has no cache"):
+        export(ExportOptions(bert_folder, tmp_path / "bundle", kv_cache="int8"))
 
 
 def test_a_float32_generator_writes_what_torch_writes(gpt2_folder: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def build(model: Any, used: str = "fp32", weights: families.Weights | None = Non
     family = families.family(config["model_type"])
     family.check(config)
     ranges = input_ranges(model) if used == "int8-static" else {}
-    return family.build(weights or Tensors(model), config, scheme(used, ranges), CONTEXT)
+    return family.build(weights or Tensors(model), config, scheme(used, ranges), CONTEXT).graph
 
 
 def input_ranges(model: Any) -> dict[str, float]:

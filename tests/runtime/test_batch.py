@@ -10,6 +10,7 @@ import pytest
 
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import Cancelled, InputError
+from edgelm_runtime.generate import batch
 from edgelm_runtime.generate.batch import MAX_SEQUENCES, Request, generate_together
 from edgelm_runtime.generate.constraints import Banned, BannedPhrases
 from edgelm_runtime.generate.control import Control
@@ -20,7 +21,7 @@ from edgelm_runtime.results import TextResult
 from edgelm_runtime.session import create_session
 
 BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"
-PROMPTS = [[1, 50, 60, 70, 3], [9], list(range(20, 70)), [2, 3], list(range(100, 195))]
+PROMPTS = [[1, 50, 60, 70, 3], [9], list(range(20, 70)), [2, 3], list(range(100, 195)), list(range(20, 70))]
 REVIEWS = [
     "The sweater is soft and warm. It fits true to size.",
     "",
@@ -47,6 +48,27 @@ def test_tokens_and_ends_are_those_of_single_streams(model: GeneratorSession, op
     answers = generate_together(model, requests)
     assert [answer.tokens for answer in answers] == expected
     assert [answer.finish_reason for answer in answers] == [stream.finish_reason for stream in streams]
+
+
+def test_a_prompt_that_several_have_is_read_once(model: GeneratorSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    prefill = batch.prefill
+
+    def counted(runs: Any, prompt: Any, *rest: Any) -> Any:
+        read.append(len(prompt))
+        return prefill(runs, prompt, *rest)
+
+    monkeypatch.setattr(batch, "prefill", counted)
+    requests = [Request(prompt, GenerationOptions(seed=seed, temperature=1.0)) for seed, prompt in
+                enumerate([[9, 8, 7], [5], [9, 8, 7], [9, 8, 7]])]  # fmt: skip
+    answers = generate_together(model, requests)
+    assert read == [3, 1]
+    assert [answer.tokens for answer in answers] == [list(model.stream(each.prompt, each.options)) for each in requests]
+
+
+def test_an_answer_past_the_context_is_not_made_in_step(model: GeneratorSession) -> None:
+    with pytest.raises(InputError, match="context_shift is for one answer at a time"):
+        generate_together(model, [Request([9], GenerationOptions(context_shift=True))] * 2)
 
 
 def test_each_has_its_own_end(model: GeneratorSession) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgelm_runtime.bundle import open_bundle
-from edgelm_runtime.errors import Cancelled, DeadlineExceeded
+from edgelm_runtime.errors import Cancelled, DeadlineExceeded, InputError
 from edgelm_runtime.generate.control import Control, Interrupted
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
@@ -44,6 +44,16 @@ def test_the_first_call_decides_and_a_deadline_can_be_let_go() -> None:
     late = Control(60_000)
     late.close()
     assert late.reason == ""
+
+
+def test_a_request_that_is_refused_leaves_no_clock_behind(writer: Any) -> None:
+    before = threading.active_count()
+    for text in ("", " \n"):
+        with pytest.raises(InputError):
+            writer(text, deadline_ms=60_000)
+    with pytest.raises(InputError):
+        writer(TEXT, deadline_ms=60_000, must_include=["the worst"], banned=["worst"])
+    assert threading.active_count() == before
 
 
 def test_cancelled_before_the_first_token(model: GeneratorSession) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from edgelm_runtime.generate.cache import CacheLayout, KVCache
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.sampling import edit_logits, new_generator
-from edgelm_runtime.session import create_session, input_shapes, run
+from edgelm_runtime.session import create_session, input_shapes, input_types, run
 
 BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"
 CONTEXT = 96
@@ -114,6 +116,28 @@ def test_max_new_tokens_and_the_context_end_the_answer(model: GeneratorSession) 
         assert (stream.finish_reason, stream.prompt_tokens) == ("length", prompt_tokens)
 
 
+@pytest.mark.parametrize("lookup", [0, 8])
+@pytest.mark.parametrize("prompt", [[9, 8], list(range(10, 100))])
+def test_with_context_shift_the_newer_half_is_read_again_where_the_context_ends(
+    session: Any, model: GeneratorSession, prompt: list[int], lookup: int
+) -> None:
+    expected: list[int] = []
+    window = list(prompt)
+    while len(expected) < 200:
+        if len(window) == CONTEXT + 1:
+            window = window[-(CONTEXT // 2) :]
+        logits = last_logits(session, window, CONTEXT)
+        logits[list(SPECIAL)] = -np.inf
+        expected.append(int(logits.argmax()))
+        window.append(expected[-1])
+    ending = GeneratorSession(session, max_tokens=CONTEXT, eos_id=None, suppressed=SPECIAL)
+    options = GenerationOptions(max_new_tokens=200, context_shift=True, prompt_lookup_num_tokens=lookup)
+    for _ in range(2):  # a cache that was written again is not kept for the next answer
+        stream = ending.stream(prompt, options)
+        assert list(stream) == expected
+        assert stream.finish_reason == "length"
+
+
 def test_a_prompt_that_fills_the_context_is_refused_with_count_and_limit(model: GeneratorSession) -> None:
     with pytest.raises(InputError, match="the prompt has 96 tokens, accepted: at most 95"):
         model.stream([60] * CONTEXT, GenerationOptions())
@@ -204,8 +228,21 @@ def test_a_thousand_answers_of_random_lengths_leave_memory_flat(model: Generator
     assert after[-1] - after[0] < 2_000_000  # bytes resident, after the first 200
 
 
+def test_a_stream_that_is_dropped_is_freed_at_once(model: GeneratorSession) -> None:
+    """With its cache: nobody waits for the collector of cycles."""
+    gc.disable()
+    try:
+        stream = model.stream([9, 8], GenerationOptions(max_new_tokens=5))
+        next(stream)
+        dropped = weakref.ref(stream)
+        del stream
+        assert dropped() is None
+    finally:
+        gc.enable()
+
+
 def test_the_cache_is_written_in_place(session: Any) -> None:
-    layout = CacheLayout.of_graph(input_shapes(session))
+    layout = CacheLayout.of_graph(input_shapes(session), input_types(session))
     assert layout == CacheLayout(layers=2, kv_heads=1, head_size=8)
     cache = KVCache.empty(layout, 11)
     assert {array.shape for array in cache.arrays.values()} == {(1, 1, 11, 8)}
@@ -227,7 +264,15 @@ def test_the_cache_is_written_in_place(session: Any) -> None:
 )
 def test_a_graph_without_a_whole_cache_is_refused(inputs: dict[str, Any]) -> None:
     with pytest.raises(BundleRejected, match="cache inputs"):
-        CacheLayout.of_graph(inputs)
+        CacheLayout.of_graph(inputs, dict.fromkeys(inputs, "tensor(float)"))
+
+
+@pytest.mark.parametrize("types", [("tensor(float)", "tensor(int8)"), ("tensor(float16)",) * 2])
+def test_a_cache_of_other_numbers_is_refused(types: tuple[str, str]) -> None:
+    inputs: dict[str, Any] = {f"past_key_values.0.{part}": ["b", 2, "c", 8] for part in ("key", "value")}
+    with pytest.raises(BundleRejected, match="all float32 or all int8"):
+        CacheLayout.of_graph(inputs, dict(zip(inputs, types, strict=True)))
+    assert CacheLayout.of_graph(inputs, dict.fromkeys(inputs, "tensor(int8)")).dtype is np.int8
 
 
 class _OtherGraph:
@@ -252,7 +297,7 @@ class _OtherGraph:
 
 class _Node:
     def __init__(self, name: str, shape: list[Any]) -> None:
-        self.name, self.shape = name, shape
+        self.name, self.shape, self.type = name, shape, "tensor(float)"
 
 
 @pytest.mark.parametrize("other", [{"extra": "attention_mask"}, {"vocab": "vocab"}, {"vocab": None}])

@@ -206,3 +206,23 @@ def test_an_accepted_path_stays_inside(path: str) -> None:
     resolved = (root / path).resolve()
     assert resolved != root
     assert resolved.is_relative_to(root)
+
+
+@pytest.mark.parametrize(
+    ("weights", "why"),
+    [
+        ("../model.safetensors", "must name a file inside the folder"),
+        ("", "must be text on one line"),
+        (3, "must be text on one line"),
+        ("other.safetensors", "files has no entry for"),
+    ],
+)
+def test_weights_are_a_listed_file_inside_the_folder(weights: object, why: str) -> None:
+    values = valid()
+    values["variants"][0]["weights"] = weights
+    assert why in refusal(values)
+    values["variants"][0]["weights"] = "model.safetensors"
+    values["files"]["model.safetensors"] = values["files"]["model.onnx"]
+    manifest = parse(values)
+    assert manifest.variants[0].files == ("model.onnx", "model.safetensors")
+    assert json.loads(manifest.to_json()) == values

@@ -108,6 +108,6 @@ def test_options_are_frozen() -> None:
 
 
 def test_beams_do_not_go_with_sampling() -> None:
-    with pytest.raises(InputError, match="above 1 with temperature 0 only"):
+    with pytest.raises(InputError, match="above 1 with temperature 0 and without context_shift only"):
         GenerationOptions(num_beams=2, temperature=0.5)
     assert GenerationOptions(num_beams=2).num_beams == 2

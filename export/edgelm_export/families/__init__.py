@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 
 from numpy.typing import NDArray
 
+from edgelm_export.graph import Model
 from edgelm_export.quantize import Scheme
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
@@ -35,7 +36,7 @@ class Family(Protocol):
     def check(self, config: Mapping[str, Any]) -> None:
         """Raise UnsupportedCheckpoint for a configuration field that the graph would not honour."""
 
-    def build(self, weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> bytes:
+    def build(self, weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
         """The serialized graph, for inputs of up to ``context`` tokens."""
 
 

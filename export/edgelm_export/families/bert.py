@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgelm_export.families import Weights, refuse
-from edgelm_export.graph import ACTIVATIONS, GraphBuilder, Value
+from edgelm_export.graph import ACTIVATIONS, GraphBuilder, Model, Value
 from edgelm_export.quantize import Scheme
 
 TASK = "text-classification"
@@ -32,7 +32,7 @@ def check(config: Mapping[str, Any]) -> None:
         raise refuse("num_attention_heads", heads, "a divisor of hidden_size")
 
 
-def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> bytes:
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
     """A classifier: ``input_ids`` int64 [batch, sequence], all rows unpadded, to ``logits`` float32 [batch, labels]."""
     graph = GraphBuilder("bert")
     input_ids = graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgelm_export.decoder import Decoder, Heads, Stored, check_heads
 from edgelm_export.families import Weights, refuse
-from edgelm_export.graph import ACTIVATIONS, Value
+from edgelm_export.graph import ACTIVATIONS, Model, Value
 from edgelm_export.quantize import Scheme
 
 TASK = "text-generation"
@@ -24,10 +24,10 @@ def check(config: Mapping[str, Any]) -> None:
     check_heads(_heads(config), "num_heads", config["num_heads"])
 
 
-def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> bytes:
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
     """A generator as `Decoder` describes it, with learned positions."""
-    decoder = Decoder("gpt_neo", _heads(config))
-    stored = Stored(decoder, weights, scheme)
+    decoder = Decoder("gpt_neo", _heads(config), scheme)
+    stored = Stored(decoder, weights)
     epsilon = float(config.get("layer_norm_epsilon", 1e-5))
     x = stored.placed(stored.embedded("transformer.wte"), "transformer.wpe", context)
     for layer, kind in enumerate(config["attention_layers"]):

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgelm_export.decoder import Decoder, Heads, Stored, check_heads
 from edgelm_export.families import Weights, refuse
-from edgelm_export.graph import GATES, Value
+from edgelm_export.graph import GATES, Model, Value
 from edgelm_export.quantize import Scheme
 from edgelm_export.rotary import check_rotary, rotary
 
@@ -37,7 +37,7 @@ def check(config: Mapping[str, Any]) -> None:
         raise refuse("pretraining_tp", config["pretraining_tp"], "1")
 
 
-def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> bytes:
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
     """A generator as `Decoder` describes it, with rotary positions."""
     attention_bias = bool(config.get("attention_bias", False))
     traits = Traits(attention_bias, attention_bias, bool(config.get("mlp_bias", False)))
@@ -65,10 +65,10 @@ def windows(config: Mapping[str, Any]) -> list[int]:
     return [int(size) if kind == "sliding_attention" and size else 0 for kind in kinds]
 
 
-def build_gated(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int, traits: Traits) -> bytes:
+def build_gated(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int, traits: Traits) -> Model:
     """The graph that Llama and its relatives share."""
-    decoder = Decoder(str(config["model_type"]), _heads(config), rotary(config, context))
-    stored = Stored(decoder, weights, scheme)
+    decoder = Decoder(str(config["model_type"]), _heads(config), scheme, rotary(config, context))
+    stored = Stored(decoder, weights)
     epsilon = float(config.get("rms_norm_eps", 1e-6))
     x = stored.embedded("model.embed_tokens")
     for layer in range(int(config["num_hidden_layers"])):

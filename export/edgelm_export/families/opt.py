@@ -8,7 +8,7 @@ from typing import Any
 
 from edgelm_export.decoder import Decoder, Heads, Stored, check_heads
 from edgelm_export.families import Weights, refuse
-from edgelm_export.graph import ACTIVATIONS, Value
+from edgelm_export.graph import ACTIVATIONS, Model, Value
 from edgelm_export.quantize import Scheme
 
 TASK = "text-generation"
@@ -25,10 +25,10 @@ def check(config: Mapping[str, Any]) -> None:
     check_heads(_heads(config), "num_attention_heads", config["num_attention_heads"])
 
 
-def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> bytes:
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
     """A generator as `Decoder` describes it, with learned positions."""
-    decoder = Decoder("opt", _heads(config))
-    stored = Stored(decoder, weights, scheme)
+    decoder = Decoder("opt", _heads(config), scheme)
+    stored = Stored(decoder, weights)
     prefix = "model.decoder"
     projected = int(config.get("word_embed_proj_dim") or config["hidden_size"]) != int(config["hidden_size"])
     x = stored.embedded(f"{prefix}.embed_tokens")

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgelm_export.families import Weights
 from edgelm_export.families.llama import Traits, build_gated, check_gated, windows
+from edgelm_export.graph import Model
 from edgelm_export.quantize import Scheme
 
 TASK = "text-generation"
@@ -18,7 +19,7 @@ def check(config: Mapping[str, Any]) -> None:
     windows(config)
 
 
-def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> bytes:
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
     """A generator as `Decoder` describes it, with rotary positions."""
     bias = bool(config.get("attention_bias", False))
     traits = Traits(qkv_bias=bias, output_bias=bias, head_norms=True, windows=windows(config))

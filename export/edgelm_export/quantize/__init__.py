@@ -13,12 +13,19 @@ from numpy.typing import NDArray
 
 from edgelm_export.graph import GraphBuilder, Value
 
+CacheScales = Mapping[str, NDArray[Any]]
+
 
 class Scheme(Protocol):
-    """Places weights in a graph. All weights come in float32; ``name`` is the weight's name in the checkpoint."""
+    """Places weights in a graph. All weights come in float32; ``name`` is the weight's name in the checkpoint.
+
+    ``cache`` has the scales of an int8 KV cache, float32 [kv heads * head size], as "{layer}.key" and "{layer}.value";
+    None is a float32 cache.
+    """
 
     name: str
     precision: str
+    cache: CacheScales | None
 
     def linear(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
@@ -41,10 +48,11 @@ class Scheme(Protocol):
         """``x @ table.T`` for ``x`` [batch, hidden]; with the name of an embedding it shares the stored table."""
 
 
-def scheme(name: str, ranges: Mapping[str, float] | None = None) -> Scheme:
+def scheme(name: str, ranges: Mapping[str, float] | None = None, cache: CacheScales | None = None) -> Scheme:
     """The scheme of that name: fp32, int8 (dynamic), int8-static, int8-blocks, or int4-32, -64 and -128.
 
-    ``ranges`` is what a static scheme needs: the largest absolute input of every linear layer.
+    ``ranges`` is what a static scheme needs: the largest absolute input of every linear layer. ``cache`` makes the
+    KV cache int8.
 
     Raises:
         KeyError: no scheme has that name; the command line offers only names that exist.
@@ -62,4 +70,6 @@ def scheme(name: str, ranges: Mapping[str, float] | None = None) -> Scheme:
         Int8Blocks(),
         *map(Int4Blocks, BLOCK_SIZES),
     )
-    return {each.name: each for each in made}[name]
+    chosen = {each.name: each for each in made}[name]
+    chosen.cache = cache
+    return chosen

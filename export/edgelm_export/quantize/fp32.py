@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.quantize import CacheScales
 
 
 class Float32:
@@ -14,6 +15,7 @@ class Float32:
 
     name = "fp32"
     precision = "fp32"
+    cache: CacheScales | None = None
 
     def linear(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,

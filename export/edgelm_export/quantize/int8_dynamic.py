@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value, shape_of
+from edgelm_export.quantize import CacheScales
 from edgelm_export.quantize.fp32 import head_in_float32
 from edgelm_export.quantize.rounding import block_size, by_block, per_channel
 
 
 class TablesInBlocks:
     """The table of tokens and the head that shares its bytes, in 8-bit blocks: a part of every scheme with few bits."""
+
+    cache: CacheScales | None = None
 
     def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
         """GatherBlockQuantized; a table whose width no block divides stays in float32."""

@@ -83,7 +83,7 @@ def _search(
     control: Control,
 ) -> tuple[list[int], str]:
     ids = model.checked(prompt)
-    beams, room = options.num_beams, min(model.max_tokens - len(ids), options.max_new_tokens)
+    beams, room = options.num_beams, model.room(len(ids), options)
     cache = KVCache.empty(model.layout, len(ids) + room, beams)
     first = cache.sequence(0)
     row = prefill(model.runs(first, control), ids, PREFILL_CHUNK, model.prefixes.begin(ids, first))
@@ -91,7 +91,7 @@ def _search(
     alive, finished = [Beam(constraint=constraint)], _Finished(beams, options.length_penalty)
     runs = model.runs(cache, control)
     for length in range(1, room + 1):
-        parents, alive = _extend(model, alive, rows, options, finished, length, last=length == room)
+        parents, alive = _extend(model, alive, rows, options, finished, length, room)
         if not alive or finished.closed_to(alive[0].total, length):
             break
         for array in cache.arrays.values():
@@ -108,13 +108,15 @@ def _search(
 
 def _extend(
     model: GeneratorSession, alive: list[Beam], rows: list[Row], options: GenerationOptions, finished: _Finished,
-    length: int, *, last: bool,
+    length: int, room: int,
 ) -> tuple[list[int], list[Beam]]:  # fmt: skip
     """The best beams one token on, with the index of the beam that each comes from.
 
-    Whole answers go to `finished`, and at the `last` token the others too.
+    Whole answers go to `finished`, and where there is no `room` for more the others too.
     """
-    scores = np.stack([_log_probabilities(model, beam, row, options) for beam, row in zip(alive, rows, strict=True)])
+    left, last = room - length + 1, length == room
+    pairs = zip(alive, rows, strict=True)
+    scores = np.stack([_log_probabilities(model, beam, row, options, left) for beam, row in pairs])
     flat = (scores + np.array([[beam.total] for beam in alive])).ravel()
     # Twice as many as beams: even if half of them end here, enough go on.
     count = min(2 * options.num_beams, len(flat))
@@ -137,7 +139,7 @@ def _extend(
     return parents, extended
 
 
-def _log_probabilities(model: GeneratorSession, beam: Beam, row: Row, options: GenerationOptions) -> Scores:
+def _log_probabilities(model: GeneratorSession, beam: Beam, row: Row, options: GenerationOptions, left: int) -> Scores:
     """Log-probabilities, float64 [vocab], of the next token; rules on repeating change them as transformers does."""
     row[model.suppressed] = -np.inf
     wide = row.astype(np.float64)
@@ -145,7 +147,7 @@ def _log_probabilities(model: GeneratorSession, beam: Beam, row: Row, options: G
     wide -= np.log(np.exp(wide).sum())
     if beam.constraint is not None:
         allowed = row.copy()
-        beam.constraint.mask(allowed, options.max_new_tokens - len(beam.tokens))
+        beam.constraint.mask(allowed, left)
         wide[np.isneginf(allowed)] = -np.inf
     answer = np.array(beam.tokens, dtype=np.int64)
     return edit_logits(wide.astype(np.float32), answer, options).astype(np.float64)

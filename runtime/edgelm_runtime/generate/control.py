@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from time import perf_counter
 from typing import Literal
 
 from ..errors import Cancelled
@@ -19,7 +20,8 @@ class Interrupted(Exception):
 class Control:
     """One answer's end from outside. The first call decides; a run that is under way is stopped at its next node.
 
-    `deadline_ms` counts from the making of the Control; None is no deadline.
+    `deadline_ms` counts from the making of the Control; None is no deadline. Its clock thread starts with the first
+    run, so that a request that is refused leaves none behind.
     """
 
     def __init__(self, deadline_ms: float | None = None) -> None:
@@ -27,11 +29,9 @@ class Control:
         self._reason: Reason = ""
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
+        self._end: float | None = None
         if deadline_ms is not None:
-            seconds = max(deadline_ms - RESERVE_MS, 0.0) / 1000.0
-            self._timer = threading.Timer(seconds, self._call, ("deadline",))
-            self._timer.daemon = True
-            self._timer.start()
+            self._end = perf_counter() + max(deadline_ms - RESERVE_MS, 0.0) / 1000.0
 
     @property
     def reason(self) -> Reason:
@@ -44,11 +44,16 @@ class Control:
 
     def close(self) -> None:
         """Let go of the deadline: the answer is there."""
+        self._end = None
         if self._timer is not None:
             self._timer.cancel()
 
     def check(self) -> None:
         """Raise Interrupted when somebody has called."""
+        if self._end is not None and self._timer is None:
+            self._timer = threading.Timer(max(self._end - perf_counter(), 0.0), self._call, ("deadline",))
+            self._timer.daemon = True
+            self._timer.start()
         if self._reason:
             raise Interrupted
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import numpy as np
 
 from ..errors import BundleRejected, InputError
-from ..session import Session, input_shapes, output_shapes
+from ..session import Session, input_shapes, input_types, output_shapes
 from .answer import Answer
 from .cache import CacheLayout, KVCache
 from .constraints import Constraint
@@ -49,7 +49,7 @@ class GeneratorSession:
         self.max_tokens = max_tokens
         self.eos_id = eos_id
         inputs, outputs = input_shapes(session), output_shapes(session)
-        self.layout = CacheLayout.of_graph(inputs)
+        self.layout = CacheLayout.of_graph(inputs, input_types(session))
         self.step_inputs = tuple(name for name in inputs if not name.startswith("past_key_values."))
         vocab = outputs.get("logits", [None])[-1]
         if not isinstance(vocab, int) or not NEEDED_INPUTS <= set(self.step_inputs) <= set(STEP_INPUTS):
@@ -108,9 +108,8 @@ class GeneratorSession:
         constraint: Constraint | None = None,
     ) -> Answer:
         """An answer with nothing in it, as long as the context and the options let it be."""
-        room = min(self.max_tokens - prompt_tokens, options.max_new_tokens)
         return Answer(
-            room,
+            self.room(prompt_tokens, options),
             options,
             eos_id=self.eos_id,
             suppressed=self.suppressed,
@@ -118,6 +117,11 @@ class GeneratorSession:
             guide=guide,
             constraint=constraint,
         )
+
+    def room(self, prompt_tokens: int, options: GenerationOptions) -> int:
+        """How many tokens an answer may have."""
+        free = self.max_tokens - prompt_tokens
+        return options.max_new_tokens if options.context_shift else min(free, options.max_new_tokens)
 
     def checked(self, prompt: Sequence[int]) -> Ids:
         """The prompt as int64 [n]. Raises InputError for one that is empty, out of the vocabulary, or too long."""
@@ -170,7 +174,8 @@ class TokenStream(Iterator[int]):
         self.lookup = lookup
         self._answer = answer
         self._control = control
-        self._tokens = self._guarded(model, prompt)
+        # Not a method: a stream that is dropped half-way is freed at once, and its cache with it.
+        self._tokens = _tokens(model, prompt, answer, lookup, control)
 
     @property
     def finish_reason(self) -> str:
@@ -188,44 +193,55 @@ class TokenStream(Iterator[int]):
         """End the answer from any thread."""
         self._control.cancel()
 
-    def _guarded(self, model: GeneratorSession, prompt: Ids) -> Generator[int, None, None]:
-        try:
-            yield from self._decode(model, prompt)
-        except Interrupted:
-            self._answer.finish_reason = self._control.finish()
 
-    def _decode(self, model: GeneratorSession, prompt: Ids) -> Generator[int, None, None]:
-        # 1. Buffers: the whole answer fits from the start, so nothing grows and nothing is copied.
-        answer, lookup = self._answer, self.lookup
-        cache = KVCache.empty(model.layout, len(prompt) + answer.room)
-        runs = model.runs(cache, self._control)
+def _tokens(
+    model: GeneratorSession, prompt: Ids, answer: Answer, lookup: PromptLookup | None, control: Control
+) -> Generator[int, None, None]:
+    try:
+        yield from _decode(model, prompt, answer, lookup, control)
+    except Interrupted:
+        answer.finish_reason = control.finish()
 
-        # 2. Prefill, from where an earlier prompt was the same.
-        known = model.prefixes.begin(prompt, cache)
-        rows = prefill(runs, prompt, PREFILL_CHUNK, known)[None]
+
+def _decode(
+    model: GeneratorSession, prompt: Ids, answer: Answer, lookup: PromptLookup | None, control: Control
+) -> Generator[int, None, None]:
+    # 1. Buffers: the whole answer fits from the start, so nothing grows and nothing is copied.
+    cache = KVCache.empty(model.layout, min(len(prompt) + answer.room, model.max_tokens))
+    runs = model.runs(cache, control)
+
+    # 2. Prefill, from where an earlier prompt was the same.
+    known = model.prefixes.begin(prompt, cache)
+    rows = prefill(runs, prompt, PREFILL_CHUNK, known)[None]
+    if len(prompt) + answer.room <= cache.capacity:  # else the prompt's place is written again
         model.prefixes.keep(prompt, cache)
-        read = len(prompt)
-        draft: list[int] = []
+    read = len(prompt)
+    draft: list[int] = []
 
-        while True:
-            # 3. Choose: row i follows the first i proposals, and counts as long as these were right.
-            for accepted, row in enumerate(rows):
-                token = answer.take(row)
-                if token is None:
-                    return
-                yield token
-                if answer.finish_reason:
-                    return
-                self._control.check()
-                if lookup is not None:
-                    lookup.push(token)
-                if accepted == len(draft) or token != draft[accepted]:
-                    break
-            read += accepted
-            if lookup is not None and draft:
-                lookup.judge(len(draft), accepted)
+    while True:
+        # 3. Choose: row i follows the first i proposals, and counts as long as these were right.
+        for accepted, row in enumerate(rows):
+            token = answer.take(row)
+            if token is None:
+                return
+            yield token
+            if answer.finish_reason:
+                return
+            control.check()
+            if lookup is not None:
+                lookup.push(token)
+            if accepted == len(draft) or token != draft[accepted]:
+                break
+        read += accepted
+        if lookup is not None and draft:
+            lookup.judge(len(draft), accepted)
 
-            # 4. Advance by the newest token, and by what may follow it; the cache forgets what was wrong.
-            draft = [] if lookup is None else lookup.propose(answer.left - 1)
-            rows = runs.read([[answer.last, *draft]], [read], keep=1 + len(draft))[0]
-            read += 1
+        # 4. Advance by the newest token, and by what may follow it; the cache forgets what was wrong. A full one,
+        # with context_shift, forgets the older half, and the newer half is read again from its place.
+        draft = [] if lookup is None else lookup.propose(min(answer.left, cache.capacity - read) - 1)
+        if read == cache.capacity:
+            newest = np.array([*prompt.tolist(), *answer.tokens][-(cache.capacity // 2) :], dtype=np.int64)
+            rows, read = prefill(runs, newest, PREFILL_CHUNK)[None], len(newest)
+            continue
+        rows = runs.read([[answer.last, *draft]], [read], keep=1 + len(draft))[0]
+        read += 1

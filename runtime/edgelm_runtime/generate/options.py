@@ -38,6 +38,8 @@ class GenerationOptions:
     ignore_eos            go on after the end-of-text token (for benchmarks)
     prompt_lookup_num_tokens  tokens to propose at a time, from what stood before; 0 is off. In int8 an answer may
                           then differ where two tokens are nearly as probable
+    context_shift         an answer may go on past the context: the older half of what was read and written is then
+                          forgotten. Not with beams; without it the answer ends there
     num_beams             above 1: beam search, with that many beginnings of the answer kept
     length_penalty        of beam search: above 0 favours long answers, below 0 short ones
     deadline_ms           the answer's time, prompt included: what is written by then is cut at its last whole sentence
@@ -63,6 +65,7 @@ class GenerationOptions:
     absolute_terms: bool = False
     facts: str = "free"
     prompt_lookup_num_tokens: int = 0
+    context_shift: bool = False
     num_beams: int = 1
     length_penalty: float = 1.0
     deadline_ms: float | None = None
@@ -137,10 +140,12 @@ def _violations(options: GenerationOptions) -> list[tuple[str, str]]:
         ("facts", options.facts in ("free", "locked"), '"free" or "locked"'),
         ("ignore_eos", isinstance(options.ignore_eos, bool), "true or false"),
         ("prompt_lookup_num_tokens", _is_int(options.prompt_lookup_num_tokens, 0, 64), "an integer from 0 (off) to 64"),
+        ("context_shift", isinstance(options.context_shift, bool), "true or false"),
         (
             "num_beams",
-            _is_int(options.num_beams, 1, MAX_BEAMS) and (options.num_beams == 1 or options.temperature == 0),
-            f"an integer from 1 to {MAX_BEAMS}, above 1 with temperature 0 only",
+            _is_int(options.num_beams, 1, MAX_BEAMS)
+            and (options.num_beams == 1 or (options.temperature == 0 and not options.context_shift)),
+            f"an integer from 1 to {MAX_BEAMS}, above 1 with temperature 0 and without context_shift only",
         ),
         ("length_penalty", _is_number(options.length_penalty, -10, 10), "a number from -10 to 10"),
         (

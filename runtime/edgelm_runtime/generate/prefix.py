@@ -53,8 +53,7 @@ class PrefixCache:
             entry = self._entries[index]
             del self._entries[index]
             self._entries.append(entry)
-        for name, array in cache.arrays.items():
-            array[:, :, :tokens] = entry[1].arrays[name][:, :, :tokens]
+        cache.copy_tokens(entry[1], tokens)
         return tokens
 
     def keep(self, prompt: Ids, cache: KVCache) -> None:

@@ -20,7 +20,7 @@ from ..generate.options import GenerationOptions
 from ..generate.sampling import fresh_seed
 from ..results import TextResult
 from ..script import language_of
-from ..session import create_session
+from ..session import open_session
 from ..tokenizer import TextTokenizer
 from .words import Words, absolute_terms
 from .writing import Account, Job, Reader
@@ -57,7 +57,7 @@ class Generation(ABC):
                 what=f"prompts[{self.task!r}]",
             )
         self.generator = GeneratorSession(
-            create_session(bundle.read(self.variant.file), threads=self.threads),
+            open_session(bundle, self.variant, threads=self.threads),
             max_tokens=self.context,
             eos_id=manifest.tokenizer.eos_id,
             suppressed=self.tokenizer.special_ids,
@@ -227,7 +227,7 @@ class Generation(ABC):
         texts: list[str] = []
         for start in range(0, len(jobs), MAX_SEQUENCES):
             group = jobs[start : start + MAX_SEQUENCES]
-            if len(group) == 1 or group[0].options.num_beams > 1:
+            if len(group) == 1 or group[0].options.num_beams > 1 or group[0].options.context_shift:
                 texts += ["".join(self._write(job)) for job in group]
                 continue
             readers = [Reader(self.tokenizer, job.options) for job in group]

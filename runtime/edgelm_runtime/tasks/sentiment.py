@@ -20,7 +20,7 @@ from ..device import choose_variant, default_threads
 from ..errors import BundleRejected, InputError
 from ..results import SentimentResult
 from ..script import language_of
-from ..session import Session, create_session, input_shapes, output_shapes, run
+from ..session import Session, input_shapes, open_session, output_shapes, run
 from ..timing import Stopwatch
 from ..tokenizer import TextTokenizer, checked
 
@@ -48,7 +48,7 @@ class Sentiment:
         self.threads = default_threads() if threads is None else threads
         self.variant = choose_variant(manifest.variants, device)
         self.tokenizer = TextTokenizer(bundle.read(manifest.tokenizer.file), manifest.tokenizer)
-        self._session = create_session(bundle.read(self.variant.file), threads=self.threads)
+        self._session = open_session(bundle, self.variant, threads=self.threads)
         self._room = self._content_room()
         self._check_graph()
         self._one_core: Session | None = self._session if self.threads == 1 else None
@@ -269,7 +269,7 @@ class Sentiment:
     def _one_core_session(self) -> Session:
         with self._lock:
             if self._one_core is None:
-                self._one_core = create_session(self.bundle.read(self.variant.file), threads=1)
+                self._one_core = open_session(self.bundle, self.variant, threads=1)
             return self._one_core
 
 

@@ -1,0 +1,1 @@
+"""edgelm's decoder beside its peers: the same models, one engine a process, in turns. `python -m perf.decode`."""

@@ -1,0 +1,79 @@
+"""Decoders side by side: `make perf-decode`, or `python -m perf.decode [--engines edgelm,openvino] [--summary FOLDER]`.
+
+Every engine answers in a process of its own, one after the other, some rounds long, and nothing else runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from edgelm_runtime.device import default_threads
+from perf.bench import ROOT
+from perf.decode import summary
+from perf.decode.ceiling import read_bandwidth
+from perf.decode.chart import draw
+from perf.decode.harness import Bench
+from perf.decode.peers import peers
+from perf.decode.protocol import Plan
+from perf.decode.report import Row, print_report
+from perf.decode.shapes import SHAPES, prompt
+
+LENGTHS = (64, 512)
+TOKENS, FIRSTS = 128, 4
+
+
+def main() -> None:
+    given = _arguments()
+    shapes = ["smoke"] if given.smoke else [shape for shape in SHAPES if shape != "smoke"]
+    engines = [peer for peer in peers() if given.engines is None or peer.name in given.engines.split(",")]
+    bench = Bench(given.work, given.smoke, given.threads or default_threads(), engines)
+    bench.work.mkdir(parents=True, exist_ok=True)
+    bench.install()
+    by_shape: dict[str, list[Row]] = {}
+    for shape in shapes:
+        checkpoint = bench.work / "checkpoints" / shape
+        if not checkpoint.is_dir():
+            subprocess.run([sys.executable, "-m", "perf.decode.shapes", shape, str(checkpoint)], cwd=ROOT, check=True)
+        plan = _plan(bench, int(SHAPES[shape]["vocab_size"]))
+        by_shape[shape] = list(bench.convert(checkpoint, shape, str(SHAPES[shape]["model_type"]), plan))
+    summaries = summary.convert(bench, given.summary) if given.summary else []
+
+    bandwidth = read_bandwidth(bench.threads, given.smoke)
+    for shape, rows in by_shape.items():
+        by_shape[shape] = bench.rounds(rows, given.rounds)
+    summaries = bench.rounds(summaries, given.rounds)
+    report = print_report(bench, by_shape, summary.figures(summaries), bandwidth)
+    if given.chart:
+        draw(report, given.chart)
+
+
+def _plan(bench: Bench, vocab: int) -> Plan:
+    """Prompts of one engine's process. No two begin alike, so nothing is answered from a cache of prompts."""
+    firsts = {
+        str(length): [prompt(vocab, length, 10 * length + number) for number in range(2 if bench.smoke else FIRSTS)]
+        for length in LENGTHS
+    }
+    decode = [prompt(vocab, LENGTHS[0], number) for number in range(1 if bench.smoke else 2)]
+    return Plan(bench.threads, firsts, decode, 8 if bench.smoke else TOKENS)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m perf.decode", description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="a tiny model and the engines that are installed here")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="default: the usable cores, at most 4")
+    parser.add_argument("--engines", help="names, with commas; default: all")
+    parser.add_argument("--work", type=Path, default=ROOT / ".perf", help="environments and models; default: .perf")
+    parser.add_argument("--summary", type=Path, help="the writer's checkpoint: summaries with prompt lookup as well")
+    parser.add_argument("--chart", type=Path, help="write a PNG")
+    given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error("--rounds: at least 1")
+    return given
+
+
+if __name__ == "__main__":
+    main()
