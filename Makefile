@@ -61,7 +61,7 @@ perf: $(ALL) ## measure: cold start, throughput, generation, engine, export, net
 	$(BIN)/python -m perf
 
 perf-decode: $(ALL) ## the decoder beside its peers: installs each (12 GB, a compiler), then about an hour
-	$(BIN)/python -m perf.decode --chart docs/decoders.png $(if $(SUMMARY),--summary $(SUMMARY))
+	$(BIN)/python -m perf.decode --page docs $(if $(SUMMARY),--summary $(SUMMARY))
 
 perf-smoke: $(ALL) ## the same with tiny models, in seconds: shows that the measurements run
 	$(BIN)/python -m perf --smoke

@@ -9,6 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgelm_export import families, taskmetrics, verify
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.finetune.data import Row
@@ -148,7 +151,7 @@ class _Source:
 
     checkpoint: Checkpoint
     draft: Manifest
-    ranges: Mapping[str, float]
+    ranges: Mapping[str, NDArray[np.float32]]
     scratch: Path
     cache: CacheScales | None = None
 

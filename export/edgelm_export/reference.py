@@ -43,13 +43,16 @@ class Reference:
                 found.append((logits[0, -1] if self._last_only else logits[0]).numpy().copy())
         return found
 
-    def logits_and_ranges(self, rows: Sequence[Sequence[int]]) -> tuple[list[NDArray[np.float32]], dict[str, float]]:
-        """`logits`, and the largest absolute input of every linear layer on the way, by the layer's name."""
-        ranges: dict[str, float] = {}
+    def logits_and_ranges(
+        self, rows: Sequence[Sequence[int]]
+    ) -> tuple[list[NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+        """`logits`, and the largest absolute inputs, float32 [in], of every linear layer on the way, by its name."""
+        ranges: dict[str, NDArray[np.float32]] = {}
 
         def watch(name: str) -> Any:
             def note(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-                ranges[name] = max(ranges.get(name, 0.0), float(inputs[0].abs().max()))
+                largest = inputs[0].abs().flatten(0, -2).amax(0).numpy()
+                ranges[name] = np.maximum(largest, ranges.get(name, largest))
 
             return note
 

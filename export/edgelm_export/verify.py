@@ -84,7 +84,7 @@ class Parity:
 
 def consult(
     checkpoint: Checkpoint, prompts: Mapping[str, str], languages: Sequence[str], serves: Sequence[str]
-) -> tuple[list[Case], dict[str, float]]:
+) -> tuple[list[Case], dict[str, NDArray[np.float32]]]:
     """The verification inputs of every served task with torch's answers, and the ranges of its activations.
 
     Torch's model is loaded and let go in here.

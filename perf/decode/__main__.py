@@ -6,6 +6,7 @@ Every engine answers in a process of its own, one after the other, some rounds l
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,8 @@ from edgelm_runtime.device import default_threads
 from perf.bench import ROOT
 from perf.decode import summary
 from perf.decode.ceiling import read_bandwidth
-from perf.decode.chart import draw
 from perf.decode.harness import Bench
+from perf.decode.page import write
 from perf.decode.peers import peers
 from perf.decode.protocol import Plan
 from perf.decode.report import Row, print_report
@@ -46,8 +47,9 @@ def main() -> None:
         by_shape[shape] = bench.rounds(rows, given.rounds)
     summaries = bench.rounds(summaries, given.rounds)
     report = print_report(bench, by_shape, summary.figures(summaries), bandwidth)
-    if given.chart:
-        draw(report, given.chart)
+    (bench.work / "report.json").write_text(json.dumps(report, ensure_ascii=False), "utf-8")
+    if given.page:
+        write(report, given.page)
 
 
 def _plan(bench: Bench, vocab: int) -> Plan:
@@ -68,7 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--engines", help="names, with commas; default: all")
     parser.add_argument("--work", type=Path, default=ROOT / ".perf", help="environments and models; default: .perf")
     parser.add_argument("--summary", type=Path, help="the writer's checkpoint: summaries with prompt lookup as well")
-    parser.add_argument("--chart", type=Path, help="write a PNG")
+    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write decoders.md and decoders.png there")
     given = parser.parse_args()
     if given.rounds < 1:
         parser.error("--rounds: at least 1")

@@ -83,7 +83,7 @@ def print_report(
         lines = [row.summed(bandwidth, weights) for row in rows]
         report.details[shape] = lines
         print(f"{shape}: {weights / 1e6:.0f} million weights to read a token")
-        print(table([HEADER, *([_cell(line[name]) for name in HEADER] for line in lines)]))
+        print(table([HEADER, *([cell(line[name]) for name in HEADER] for line in lines)]))
         print(f"{_agreement(rows)}\n")
         report.add(*_figures(shape, rows, bandwidth, weights))
     report.add(*summaries)
@@ -146,7 +146,8 @@ def _figures(shape: str, rows: Sequence[Row], bandwidth: float, weights: int) ->
     return figures
 
 
-def _cell(value: str | float) -> str:
+def cell(value: str | float) -> str:
+    """A table's cell: a number with about three digits."""
     if isinstance(value, str):
         return value
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"

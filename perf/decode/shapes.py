@@ -24,8 +24,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "smoke": {"model_type": "gpt2", "vocab_size": 600, "n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": CONTEXT},
 }  # fmt: skip
-LINES = [f"The {noun} is {word}, and it costs {number} dollars." for noun in ("sweater", "laptop", "phone")
-         for word in ("soft", "fast", "light") for number in range(40)]  # fmt: skip
 
 
 def make(shape: str, folder: Path) -> None:
@@ -34,12 +32,13 @@ def make(shape: str, folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from edgelm_export.finetune.base import train_gpt2_tokenizer
+    from edgelm_export.texts import verification_inputs
 
     given = dict(SHAPES[shape])
     config = AutoConfig.for_model(given.pop("model_type"), **given, bos_token_id=0, eos_token_id=0, pad_token_id=0)
     torch.manual_seed(SEED)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer = train_gpt2_tokenizer(LINES, config.vocab_size, CONTEXT)
+    tokenizer = train_gpt2_tokenizer(verification_inputs("summary", ("zh", "en")), config.vocab_size, CONTEXT)
     tokenizer.unk_token = tokenizer.eos_token  # as GPT-2's own has it; CTranslate2 loads nothing without one
     tokenizer.save_pretrained(folder)
     _fill(folder / "tokenizer.json", config.vocab_size)

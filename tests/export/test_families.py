@@ -205,7 +205,8 @@ def test_the_tied_table_is_stored_once_and_in_8_bits() -> None:
     table_rows, block = config.vocab_size + config.n_positions, 64
     scales = 4 * (table_rows * width // block + config.vocab_size * width // block)  # the head reads its own shape
     products = layers * 12 * width * width
-    vectors = 4 * (layers * (2 * 9 * width + 4 * width) + 2 * width)  # scales and biases of products, norms
+    # scales and biases of products, norms, and what levels the second feed-forward product's inputs
+    vectors = 4 * (layers * (2 * 9 * width + 4 * width + 4 * width) + 2 * width)
     expected = table_rows * width + scales + products + vectors
     names_and_nodes = len(data) - expected
     assert 0 < names_and_nodes < 12_000

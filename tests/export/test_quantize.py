@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from edgelm_export.pipeline import ExportOptions, export
-from edgelm_export.quantize import scheme
+from edgelm_export.quantize import int8_static, scheme
+from edgelm_export.quantize.int8_static import levels
 from edgelm_export.quantize.rounding import (
     BLOCK_SIZES,
     ZERO_POINT,
@@ -143,9 +144,26 @@ def worst_distance(model: Any, used: str) -> float:
     return max(distance(graph.logits(ids), torch_logits(model, ids)) for ids in rows(600, (12, 20, 33)))
 
 
-def test_the_inner_product_has_a_scale_for_every_row_and_block(inner_outlier: Any) -> None:
+def test_the_inner_product_stands_an_outlier(inner_outlier: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert worst_distance(inner_outlier, "int8-static") < 0.1
     assert worst_distance(inner_outlier, "int8-blocks") < 0.1
+    monkeypatch.setattr(int8_static, "levels", lambda largest, weight: np.ones(len(weight), np.float32))
+    assert worst_distance(inner_outlier, "int8-static") > 0.1
+
+
+@given(matrices(st.integers(1, 6)), st.data())
+def test_levels_are_square_roots_and_change_no_product(weight: NDArray[np.float32], data: st.DataObject) -> None:
+    largest = data.draw(arrays(np.float32, len(weight), elements=st.floats(0, 1e4, width=32)))
+    if not largest.any() or not weight.any():
+        return
+    level = levels(largest, weight)
+    assert np.isfinite(level).all()
+    assert level.max() == 1
+    assert (level > 0).all()
+    rows_ = [max(abs(float(value)) for value in row) for row in weight]
+    floors = max(rows_) / 1e5, float(largest.max()) / 1e5
+    slow = [max(float(x), floors[1]) ** 0.5 / max(w, floors[0]) ** 0.5 for x, w in zip(largest, rows_, strict=True)]
+    np.testing.assert_allclose(level, np.array(slow) / max(slow), rtol=1e-3)
 
 
 def test_an_outlier_row_spoils_one_scale_for_all_and_leaves_blocks_alone(attention_outlier: Any) -> None:

@@ -155,7 +155,7 @@ def build(model: Any, used: str = "fp32", weights: families.Weights | None = Non
     return family.build(weights or Tensors(model), config, scheme(used, ranges), CONTEXT).graph
 
 
-def input_ranges(model: Any) -> dict[str, float]:
+def input_ranges(model: Any) -> dict[str, Any]:
     """What Reference measures of a checkpoint, of a model in memory."""
     reference = Reference.__new__(Reference)
     reference.model, reference._last_only = model, True

@@ -17,8 +17,8 @@ import pytest
 from perf.decode import peers as peers_module
 from perf.decode import summary
 from perf.decode.ceiling import read_bandwidth
-from perf.decode.chart import draw
 from perf.decode.harness import Bench
+from perf.decode.page import write
 from perf.decode.peers import Failed, Peer, peers
 from perf.decode.protocol import WARM_TOKENS, Measured, Plan, measure
 from perf.decode.report import Row, print_report
@@ -33,7 +33,7 @@ def test_a_smoke_run_measures_what_is_installed_and_names_what_is_not(tmp_path: 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])}
     command = [sys.executable, "-m", "perf.decode", "--smoke", "--rounds", "2", "--work", str(tmp_path / "work")]
     done = subprocess.run(
-        [*command, "--chart", str(tmp_path / "chart.png")], cwd=ROOT, env=environment, capture_output=True,
+        [*command, "--page", str(tmp_path)], cwd=ROOT, env=environment, capture_output=True,
         encoding="utf-8", timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -43,7 +43,8 @@ def test_a_smoke_run_measures_what_is_installed_and_names_what_is_not(tmp_path: 
     assert all(row["tokens/s"] > 0 and row["files MB"] > 0 for row in rows.values())
     assert any("installs nothing" in failure for failure in report["details"]["failures"])
     assert "alike" in done.stdout or "transformers 8" in done.stdout
-    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "decoders.png").read_bytes().startswith(b"\x89PNG")
+    assert "| edgelm | int8 |" in (tmp_path / "decoders.md").read_text("utf-8")
 
 
 class Counting:
@@ -106,7 +107,10 @@ def test_ratios_are_to_the_best_peer(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "failed: a peer: it broke" in said.out
     assert "failed: a peer: it broke" in said.err
     assert "transformers 1" in said.out
-    draw(report, tmp_path / "chart.png")
+    write(report, tmp_path)
+    text = (tmp_path / "decoders.md").read_text("utf-8")
+    assert "| gpt2-124m, int8: tokens/s / best peer | 1.60 | at least 2.0 | no |" in text
+    assert "- a peer: it broke" in text
 
 
 def test_a_summary_is_compared_without_lookup_and_with() -> None:

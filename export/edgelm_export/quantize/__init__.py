@@ -48,11 +48,11 @@ class Scheme(Protocol):
         """``x @ table.T`` for ``x`` [batch, hidden]; with the name of an embedding it shares the stored table."""
 
 
-def scheme(name: str, ranges: Mapping[str, float] | None = None, cache: CacheScales | None = None) -> Scheme:
+def scheme(name: str, ranges: Mapping[str, NDArray[Any]] | None = None, cache: CacheScales | None = None) -> Scheme:
     """The scheme of that name: fp32, int8 (dynamic), int8-static, int8-blocks, or int4-32, -64 and -128.
 
-    ``ranges`` is what a static scheme needs: the largest absolute input of every linear layer. ``cache`` makes the
-    KV cache int8.
+    ``ranges`` is what a static scheme needs: the largest absolute inputs, float32 [in], of every linear layer.
+    ``cache`` makes the KV cache int8.
 
     Raises:
         KeyError: no scheme has that name; the command line offers only names that exist.

@@ -16,31 +16,48 @@ from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
 from edgelm_export.quantize.int8_dynamic import Int8Dynamic, TablesInBlocks, linear_by_block
 from edgelm_export.quantize.rounding import ZERO_POINT, per_channel
 
+ALPHA = 0.5  # of the outliers' size goes into the weights
 ROOM = 1.1  # how far beyond the largest activation measured the scale reaches; what is beyond that saturates
+
+
+def levels(largest: NDArray[np.float32], weight: NDArray[Any]) -> NDArray[np.float32]:
+    """What to divide each input by, float32 [in], so that inputs and rows of ``weight`` [in, out] are rounded alike.
+
+    The square root of the ratio of their largest values (SmoothQuant, Xiao et al., 2023, with alpha 0.5).
+    """
+    rows = np.abs(weight).max(axis=1).astype(np.float64)
+    inputs = largest.astype(np.float64)
+    # A channel or row of nothing gets what a hundred-thousandth of the largest would.
+    level = np.maximum(inputs, inputs.max() / 1e5) ** ALPHA / np.maximum(rows, rows.max() / 1e5) ** (1 - ALPHA)
+    return (level / level.max()).astype(np.float32)
 
 
 class Int8Static(TablesInBlocks):
     """QuantizeLinear and MatMulIntegerToFloat where the range of the input is known, MatMulNBits elsewhere.
 
-    ``ranges`` has the largest absolute input of the linear layers by name.
+    ``ranges`` has the largest absolute inputs, float32 [in], of the linear layers by name.
     """
 
     name = "int8-static"
     precision = "int8"
 
-    def __init__(self, ranges: Mapping[str, float]) -> None:
+    def __init__(self, ranges: Mapping[str, NDArray[np.float32]]) -> None:
         self._ranges = ranges
 
     def linear(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
         *, outliers: bool = False,
     ) -> Value:  # fmt: skip
-        """One scale for all rows; with outliers, or a range that was not measured, one for each row and block."""
-        largest = self._ranges.get(name, 0.0)
-        if outliers or not largest:
+        """One scale for all rows; for outliers the inputs are levelled first. MatMulNBits for ranges not measured."""
+        largest = self._ranges.get(name)
+        if largest is None or not largest.any():
             return linear_by_block(graph, x, weight, bias, name)
+        if outliers:
+            level = levels(largest, weight)
+            x = graph.multiply(x, graph.weight(f"{name}.level", 1 / level))
+            weight, largest = weight * level[:, None], largest / level
         rounded, scale = per_channel(weight)
-        x_scale = graph.weight(f"{name}.x_scale", np.array(ROOM * largest / 127, np.float32))
+        x_scale = graph.weight(f"{name}.x_scale", np.array(ROOM * largest.max() / 127, np.float32))
         x_zero = graph.weight("x_zero", np.array(ZERO_POINT, np.uint8))
         inputs = [
             graph.one("QuantizeLinear", [x, x_scale, x_zero]), graph.weight(f"{name}.weight", rounded),

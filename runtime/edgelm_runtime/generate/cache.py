@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..errors import BundleRejected
 
 Shape = list[int | str | None]
+_PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 DTYPES: Mapping[str, type[np.float32 | np.int8]] = {"tensor(float)": np.float32, "tensor(int8)": np.int8}
 
 
@@ -70,7 +71,7 @@ class KVCache:
         names = [f"{layer}.{part}" for layer in range(layout.layers) for part in ("key", "value")]
         size = math.prod(shape) * np.dtype(layout.dtype).itemsize
         # Untouched pages of zeros from the system: used as the answer grows, and given back with the last array.
-        memory = mmap.mmap(-1, len(names) * size)
+        memory = mmap.mmap(-1, len(names) * size, **_PRIVATE)
         arrays = np.frombuffer(memory, dtype=layout.dtype).reshape(len(names), *shape)
         return cls(dict(zip(names, arrays, strict=True)))
 

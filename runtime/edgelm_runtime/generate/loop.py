@@ -25,6 +25,7 @@ from .sampling import Row
 
 NEEDED_INPUTS = set(STEP_INPUTS) - {"position_ids"}
 PREFILL_CHUNK = 256
+STEPS = 128
 PREFIX_CACHE_BYTES = 32 << 20
 
 
@@ -87,13 +88,17 @@ class GeneratorSession:
         return TokenStream(self, ids, answer, PromptLookup(ids.tolist(), most) if most else None, control or Control())
 
     def logits(self, prompt: Sequence[int], *, stepwise: bool = False) -> Row:
-        """Logits, float32 [vocab], of the position after `prompt`, read in one run or, `stepwise`, token by token.
+        """Logits, float32 [vocab], after `prompt`; `stepwise` its last STEPS tokens are read one by one.
 
         Both ways give the same numbers up to rounding: export compares them. Raises InputError like `stream`.
         """
         ids = self.checked(prompt)
         runs = self.runs(KVCache.empty(self.layout, len(ids)))
-        return prefill(runs, ids, 1 if stepwise else PREFILL_CHUNK)
+        if not stepwise:
+            return prefill(runs, ids, PREFILL_CHUNK)
+        at_once = max(len(ids) - STEPS, 0)
+        prefill(runs, ids[:at_once], PREFILL_CHUNK)
+        return prefill(runs, ids, 1, at_once)
 
     def runs(self, cache: KVCache, control: Control | None = None) -> Runs:
         """Runs of the graph over `cache`."""
@@ -149,8 +154,9 @@ def prefill(runs: Runs, prompt: Ids, chunk: int, start: int = 0) -> Row:
 
     In chunks, so that memory for activations does not grow with the prompt.
     """
+    row: Row = np.empty(0, dtype=np.float32)
     for begin in range(start, len(prompt), chunk):
-        row: Row = runs.read(prompt[None, begin : begin + chunk], [begin])[0, 0]
+        row = runs.read(prompt[None, begin : begin + chunk], [begin])[0, 0]
     return row
 
 

