@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -80,6 +80,7 @@ def test_rounding_is_off_by_half_a_step_at_the_most(weight: NDArray[np.float32])
 
 
 @given(matrices(st.sampled_from([32, 64])))
+@example(np.array([[-1189.0, *[1149.0] * 31]], np.float32))  # the largest has one sign, nearly all others the other
 @settings(max_examples=50)
 def test_4_bits_are_packed_in_pairs_and_off_by_little(weight: NDArray[np.float32]) -> None:
     packed, scale = by_block_in_4_bits(weight, 32)
@@ -92,8 +93,8 @@ def test_4_bits_are_packed_in_pairs_and_off_by_little(weight: NDArray[np.float32
         restored[..., index] = (half - 8) * scale
     cut = weight.reshape(restored.shape)
     largest = np.abs(cut).max(axis=-1, keepdims=True)
-    # Never worse than the plain scale, which reaches to the largest number: at most half a step of it, squared.
-    assert np.all(np.square(restored - cut).sum(-1) <= 32 * np.square(0.501 * largest[..., 0] / 8) + 1e-30)
+    # Never worse than the plain scale, which reaches to the largest number of both signs: half a step of it, squared.
+    assert np.all(np.square(restored - cut).sum(-1) <= 32 * np.square(0.501 * largest[..., 0] / 7) + 1e-30)
 
 
 @given(st.integers(1, 5000))
