@@ -36,8 +36,8 @@ def onnxruntime() -> Any:
 def create_session(model: bytes, *, threads: int, weights: Weights | None = None) -> Session:
     """A session on the CPU provider for a serialized graph, with the tensors that it has outside itself.
 
-    `threads` is the number of cores that one run may use. The session holds on to `weights`: what kernels did not pack
-    in a form of their own is read from there. Raises BundleRejected when onnxruntime refuses the graph.
+    `threads` is the number of cores that one run may use. The session holds on to `weights`: onnxruntime asks for
+    memory that outlives it, whether it copies or not. Raises BundleRejected when onnxruntime refuses the graph.
     """
     ort = onnxruntime()
     options = ort.SessionOptions()
@@ -60,7 +60,7 @@ def create_session(model: bytes, *, threads: int, weights: Weights | None = None
         raise _rejected("onnxruntime refuses the graph", error) from error
     if weights is not None:
         weights.release()
-        session.edgelm_weights = values, weights  # onnxruntime reads them as long as the session lives
+        session.edgelm_weights = values, weights
     return session
 
 
