@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from perf.bench import ROOT
 from perf.decode.protocol import Measured, Plan
@@ -78,24 +77,13 @@ class Peer:
             return
         scratch = folder.with_name(f"converting-{folder.name}")
         shutil.rmtree(scratch, ignore_errors=True)
-        try:
-            self._work("convert", str(checkpoint), str(scratch), precision)
-        except Failed as failed:
-            if not (failed.crashed and self._rebuild()):
-                raise
-            shutil.rmtree(scratch, ignore_errors=True)
-            self._work("convert", str(checkpoint), str(scratch), precision)
+        self._work("convert", str(checkpoint), str(scratch), precision)
         scratch.rename(folder)
 
     def measure(self, folder: Path, plan: Plan, scratch: Path) -> Measured:
         """Measure in a process of its own. Raises Failed."""
         scratch.write_text(json.dumps(asdict(plan)), "utf-8")
-        try:
-            said = self._work("measure", str(folder), str(scratch))
-        except Failed as failed:
-            if not (failed.crashed and self._rebuild()):
-                raise
-            said = self._work("measure", str(folder), str(scratch))
+        said = self._work("measure", str(folder), str(scratch))
         return Measured(**json.loads(said.splitlines()[-1]))
 
     def versions(self) -> dict[str, str]:
@@ -107,7 +95,13 @@ class Peer:
         return dict(line.split("==") for line in lines if "==" in line)
 
     def _work(self, *arguments: str) -> str:
-        return _call([self._python, "-m", f"perf.decode.engines.{self.name}", *arguments], WORK_S)
+        command = [self._python, "-m", f"perf.decode.engines.{self.name}", *arguments]
+        try:
+            return _call(command, WORK_S)
+        except Failed as failed:
+            if not (failed.crashed and self._rebuild()):
+                raise
+        return _call(command, WORK_S)
 
     def _pip(self, *arguments: str, extra: Mapping[str, str] | None = None) -> None:
         command = [self._python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
@@ -168,8 +162,3 @@ def _call(command: Sequence[str], limit_s: float, extra: Mapping[str, str] | Non
 def size_of(folder: Path) -> int:
     """Bytes of a model's files, what a device has to hold."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def as_dict(measured: Measured) -> dict[str, Any]:
-    """Without the ids, which are only compared."""
-    return {name: value for name, value in asdict(measured).items() if name != "tokens"}

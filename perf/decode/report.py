@@ -21,7 +21,6 @@ HEADER = (
     "engine", "precision", "load s", "first of 64 ms", "first of 512 ms", "token p50 ms", "p95 ms", "tokens/s",
     "of ceiling", "resident MB", "files MB",
 )  # fmt: skip
-AGREEING_TOKENS = 32
 OVERHEAD_BYTES = 60e6
 
 

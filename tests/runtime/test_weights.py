@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,11 +83,28 @@ def test_a_header_longer_than_the_file_or_the_limit_is_refused() -> None:
             Weights("w", memory(data))
 
 
-@given(st.binary(min_size=1, max_size=200))
-def test_no_bytes_crash_it(data: bytes) -> None:
-    for text in (data, file(data)):
-        with suppress(BundleRejected):
-            Weights("w", memory(text))
+def sizes(data: bytes) -> list[int]:
+    """Bytes of every tensor that is read; none where the file is refused."""
+    try:
+        return [array.nbytes for array in Weights("w", memory(data)).arrays.values()]
+    except BundleRejected:
+        return []
+
+
+NUMBERS = st.integers(-4, 40) | st.integers() | st.booleans() | st.floats() | st.none()
+ENTRIES = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["F32", "U8", "I64", "BF16"]),
+        "shape": st.lists(NUMBERS, max_size=3) | NUMBERS,
+        "data_offsets": st.lists(NUMBERS, min_size=2, max_size=2) | NUMBERS,
+    }
+)
+
+
+@given(st.binary(min_size=1, max_size=200), st.dictionaries(st.text(max_size=3), ENTRIES, max_size=3))
+def test_whatever_the_bytes_are_no_tensor_is_larger_than_its_file(data: bytes, header: dict[str, Any]) -> None:
+    for whole in (data, file(data), file(header, data)):
+        assert all(0 <= size <= len(whole) for size in sizes(whole))
 
 
 def test_onnxruntime_reads_them_from_memory_also_after_the_pages_went_back(tmp_path: Path) -> None:
