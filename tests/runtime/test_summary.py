@@ -103,6 +103,15 @@ def test_a_stop_string_across_tokens_ends_the_text_before_it(model: Summary) -> 
         assert result.tokens <= whole.tokens
 
 
+def test_a_stop_string_that_never_comes_changes_nothing(model: Summary) -> None:
+    """Not even where the text ends with its beginning, which was held back until then."""
+    options: dict[str, Any] = {"max_new_tokens": 40, "temperature": 0.5, "seed": 2}
+    whole = model("The sweater is soft. It fits true to size.", **options)
+    stop = whole.text[-2:] + "\x01"
+    result = model("The sweater is soft. It fits true to size.", stop=(stop,), **options)
+    assert (result.text, result.finish_reason, result.tokens) == (whole.text, whole.finish_reason, whole.tokens)
+
+
 def test_a_stop_string_ends_a_stream_of_ids_too(model: Summary) -> None:
     ids = model.tokenize("The sweater is soft.")
     text = model.decode(model.infer(ids, max_new_tokens=30))
