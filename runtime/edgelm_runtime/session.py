@@ -140,6 +140,8 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.options: Any = onnxruntime().RunOptions()
+        # What an unset entry means, said: onnxruntime asks for it at every run and pays for an exception where it is unset.
+        self.options.add_run_config_entry("gpu_graph_id", "0")
 
     def stop(self) -> None:
         """Stop; from any thread."""

@@ -107,3 +107,18 @@ def test_variants_and_summaries_are_held_too() -> None:
     assert all(set(re.findall(r"[0-9]+", text)) <= {"14", "320"} for text in found.variants)
     text = load("summary")("The 14 inch screen is bright. It has 320 gb.", temperature=2.0, seed=2, facts="locked").text
     assert set(re.findall(r"[0-9]+", text)) <= {"14", "320"}
+
+
+@pytest.mark.parametrize("start", ["", "好", "好。", "15.6", "15.6 ", "Think", "¥"])
+def test_a_token_says_what_its_bytes_say(start: str) -> None:
+    pieces = ["好", "天气", "英", "英寸", "年", "。", "，好", "é", "２", "Ⅷ", "a", "15", " 好", "￥", "🙂", "好a", "�"]
+    whole = Vocabulary([*pieces, "<0xE5>", "<0xA5>", "<0xBD>"], byte_level=False)
+    tokens, single = SourceFacts(ZH, "zh", whole, None), SourceFacts(ZH, "zh", BYTES, 256)
+    state: Any = single.begin()._state
+    for byte in start.encode():
+        state = single.advance(state, byte)
+    for token, text in enumerate(whole.texts):
+        expected = state
+        for byte in text:
+            expected = None if expected is None else single.advance(expected, byte)
+        assert tokens.advance(state, token) == expected, pieces[token]

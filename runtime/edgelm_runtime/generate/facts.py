@@ -6,13 +6,13 @@ The rule runs over the bytes of the answer, so that no way of cutting a number i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .sampling import Row
-from .vocabulary import Vocabulary
+from .vocabulary import Ids, Vocabulary
 
 Mask = npt.NDArray[np.bool_]
 
@@ -46,8 +46,7 @@ _OTHER_WORD = b"\0"  # stands for a word that may be written and that no fact be
 _CONTINUES = range(0x80, 0xC0)  # bytes inside a UTF-8 character
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(NamedTuple):
     """Where the end of the answer stands."""
 
     run: bytes = b""  # the open run of letters and digits
@@ -55,6 +54,9 @@ class _State:
     number: bytes = b""  # a whole number that a unit may follow
     partial: bytes = b""  # of a character that is not whole yet
     start: bool = True  # of a sentence, where a capital says nothing
+
+
+_INSIDE = _State(start=False)
 
 
 class SourceFacts:
@@ -80,8 +82,9 @@ class SourceFacts:
         self._beginnings = {run[:end] for run in self._runs for end in range(1, len(run) + 1)}
         self._units = {number.encode(): found for number, found in units.items()}
         self._currencies = {sign for sign in _CURRENCIES if sign in source}
+        self._plain = vocabulary.cached("plain tokens", self._find_plain)
         self._base, self._candidates = self._sorted_out(folded.encode())
-        self._forbidden: dict[_State, Mask] = {}
+        self._forbidden: dict[_State, Ids] = {}
 
     def begin(self) -> Locked:
         """The rule for one answer."""
@@ -89,6 +92,11 @@ class SourceFacts:
 
     def advance(self, state: _State, token: int) -> _State | None:
         """The state after a token; None when it adds a fact."""
+        if token in self._plain and not (state.run or state.number or state.partial):
+            return _INSIDE
+        return self._advance(state, token)
+
+    def _advance(self, state: _State, token: int) -> _State | None:
         for byte in self._vocabulary.texts[token]:
             following = self._feed(state, byte)
             if following is None:
@@ -96,10 +104,10 @@ class SourceFacts:
             state = following
         return state
 
-    def forbidden(self, state: _State) -> Mask:
-        """Tokens that would add a fact, or leave one half said: bool [vocab]."""
+    def forbidden(self, state: _State) -> Ids:
+        """Tokens that would add a fact, or leave one half said: int64 [n]."""
         if state not in self._forbidden:
-            self._forbidden[state] = self._find_forbidden(state)
+            self._forbidden[state] = np.flatnonzero(self._find_forbidden(state))
         return self._forbidden[state]
 
     def _sorted_out(self, source: bytes) -> tuple[Mask, list[int]]:
@@ -123,6 +131,15 @@ class SourceFacts:
             for token, (text, folded) in enumerate(zip(self._vocabulary.texts, self._vocabulary.folded, strict=True))
             if pattern.search(text)
         ]
+
+    def _find_plain(self) -> frozenset[int]:
+        """Tokens that are whole letters outside ASCII, which say nothing where no number stands before them."""
+        texts = [text.decode(errors="replace") for text in self._vocabulary.texts]
+        return frozenset(
+            token
+            for token, text in enumerate(texts)
+            if text.isalpha() and all(character > "\x7f" and character != "\ufffd" for character in text)
+        )
 
     def _find_forbidden(self, state: _State) -> Mask:
         mask, first = self._base.copy(), self._vocabulary.by_first_byte
@@ -157,7 +174,7 @@ class SourceFacts:
             return self._in_run(state, character)
         if state.run[-1:].isdigit() and character in ".,":
             longer = state.run + bytes([byte])
-            return replace(state, run=longer) if state.run in self._runs or longer in self._beginnings else None
+            return state._replace(run=longer) if state.run in self._runs or longer in self._beginnings else None
         closed = self._closed(state)
         return None if closed is None else self._after(closed, character)
 
@@ -179,15 +196,15 @@ class SourceFacts:
 
     def _in_character(self, state: _State, byte: int) -> _State | None:
         if state.partial and byte not in _CONTINUES:  # what came before was no character
-            return self._feed(replace(state, partial=b""), byte)
+            return self._feed(state._replace(partial=b""), byte)
         closed = self._closed(state)
         if closed is None:
             return None
         partial = closed.partial + bytes([byte])
         try:
-            return self._after(replace(closed, partial=b""), partial.decode())
+            return self._after(closed, partial.decode())
         except UnicodeDecodeError:
-            return replace(closed, partial=partial) if len(partial) < 4 else _State(start=False)
+            return closed._replace(partial=partial) if len(partial) < 4 else _State(start=False)
 
     def _after(self, closed: _State, character: str) -> _State | None:
         """The state after a character that is in no run."""
