@@ -46,9 +46,9 @@ def classifier_graph() -> bytes:
 
 
 def external_graph() -> bytes:
-    """A graph whose weights are said to lie in the file weights.bin: what a bundle must never make us open."""
+    """A graph whose weights are said to lie in the file model.safetensors: what a bundle must never make us open."""
     weights = TensorProto(name="weights", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
-    weights.external_data.add(key="location", value="weights.bin")
+    weights.external_data.add(key="location", value="model.safetensors")
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [helper.make_node("Add", ["input", "weights"], ["output"])],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .device import isa_flags
 from .errors import BundleRejected
+from .initializers import ONNX_TYPES, Declared, declared_initializers
 from .weights import Weights
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ OrtValue = Any
 Binding = Any
 
 _NO_FOLDER = "/nonexistent-external-data-is-not-allowed"
+# onnxruntime looks for the file of external tensors even where it is given all of them: an empty one is there.
+_EMPTY_FOLDER = str(Path(__file__).parent / "data" / "nothing")
 
 
 def onnxruntime() -> Any:
@@ -36,8 +40,8 @@ def onnxruntime() -> Any:
 def create_session(model: bytes, *, threads: int, weights: Weights | None = None) -> Session:
     """A session on the CPU provider for a serialized graph, with the tensors that it has outside itself.
 
-    `threads` is the number of cores that one run may use. The session holds on to `weights`: onnxruntime asks for
-    memory that outlives it, whether it copies or not. Raises BundleRejected when onnxruntime refuses the graph.
+    `threads` is the number of cores that one run may use. The session holds on to `weights`, and reads them where they
+    lie. Raises BundleRejected when onnxruntime refuses the graph.
     """
     ort = onnxruntime()
     options = ort.SessionOptions()
@@ -48,13 +52,14 @@ def create_session(model: bytes, *, threads: int, weights: Weights | None = None
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     # A graph from bytes would read external tensors beside the working directory, outside the bundle.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
+    folder = _NO_FOLDER if weights is None else _EMPTY_FOLDER
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     if _saturates():
         options.add_session_config_entry("session.x64quantprecision", "1")
+    values = {} if weights is None else _values(weights, declared_initializers(model))
     try:
-        if weights is not None:
-            values = [ort_value(array) for array in weights.arrays.values()]
-            options.add_external_initializers(list(weights.arrays), values)
+        for name, value in values.items():
+            options.add_initializer(name, value)
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise _rejected("onnxruntime refuses the graph", error) from error
@@ -140,7 +145,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.options: Any = onnxruntime().RunOptions()
-        # What an unset entry means, said: onnxruntime asks for it at every run and pays for an exception where it is unset.
+        # What an unset entry means, said: onnxruntime asks at every run, and raises where it is unset.
         self.options.add_run_config_entry("gpu_graph_id", "0")
 
     def stop(self) -> None:
@@ -154,6 +159,21 @@ def run_bound(session: Session, binding: Binding, interrupt: Interrupt | None = 
         session.run_with_iobinding(binding, None if interrupt is None else interrupt.options)
     except Exception as error:
         raise _rejected("the graph failed while running", error) from error
+
+
+def _values(weights: Weights, declared: Mapping[str, Declared]) -> dict[str, OrtValue]:
+    """The tensors of `weights`, compared with the graph: onnxruntime uses what it is given without a look."""
+    for name, array in weights.arrays.items():
+        found = ONNX_TYPES[array.dtype], array.shape
+        if found != declared.get(name):
+            raise BundleRejected(
+                f"the weights have {name[:80]!r} of type and shape {found}, the graph has {declared.get(name)}; "
+                "export the bundle again",
+                what=name[:80],
+                expected=str(declared.get(name)),
+                found=str(found),
+            )
+    return {name: ort_value(array) for name, array in weights.arrays.items()}
 
 
 def _saturates() -> bool:

@@ -12,7 +12,8 @@ from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.generate.cache import CacheLayout, KVCache
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
-from edgelm_runtime.generate.prefix import MIN_TOKENS, PrefixCache
+from edgelm_runtime.generate.prefix import MIN_TOKENS, REMEMBERED, PrefixCache
+from edgelm_runtime.generate.runs import Ids
 from edgelm_runtime.session import create_session
 
 BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"
@@ -32,10 +33,16 @@ def filled(value: float, capacity: int = 50) -> KVCache:
     return cache
 
 
+def repeat(prefixes: PrefixCache, prompt: Ids, cache: KVCache) -> None:
+    """Let a prompt come twice."""
+    for _ in range(2):
+        prefixes.keep(prompt, cache)
+
+
 def test_the_longest_prefix_is_copied_and_the_last_token_is_always_read() -> None:
     prefixes = PrefixCache(1 << 20)
-    prefixes.keep(PROMPT[:20], filled(1.0))
-    prefixes.keep(np.append(PROMPT[:30], 9), filled(2.0))
+    repeat(prefixes, PROMPT[:20], filled(1.0))
+    repeat(prefixes, np.append(PROMPT[:30], 9), filled(2.0))
     for prompt, known, value in [
         (PROMPT, 30, 2.0),
         (PROMPT[:30], 29, 2.0),
@@ -50,34 +57,54 @@ def test_the_longest_prefix_is_copied_and_the_last_token_is_always_read() -> Non
             assert (array[:, :, known:] == 0).all()
 
 
+def test_only_what_two_prompts_share_is_kept() -> None:
+    prefixes = PrefixCache(1 << 20)
+    prefixes.keep(np.append(PROMPT[:25], [1] * 15), filled(1.0))
+    assert prefixes.nbytes == 0
+    prefixes.keep(np.append(PROMPT[:25], [2] * 15), filled(2.0))
+    assert prefixes.nbytes == filled(1.0, capacity=25).nbytes
+    cache = KVCache.empty(LAYOUT, 60)
+    assert prefixes.begin(PROMPT, cache) == 25
+    assert all((array[:, :, :25] == 2.0).all() for array in cache.arrays.values())
+
+
+def test_what_two_prompts_shared_long_ago_is_not_known() -> None:
+    prefixes = PrefixCache(1 << 20)
+    prefixes.keep(PROMPT, filled(1.0))
+    for number in range(REMEMBERED):
+        prefixes.keep(np.full(20, number), filled(1.0))
+    prefixes.keep(PROMPT, filled(1.0))
+    assert prefixes.nbytes == 0
+
+
 def test_bytes_are_bounded_and_the_one_used_longest_ago_goes() -> None:
-    size = filled(0.0).nbytes
+    size = filled(0.0, capacity=40).nbytes
     prefixes = PrefixCache(2 * size)
-    prompts = [np.append(PROMPT[:20], [number] * 20) for number in range(3)]
+    prompts = [np.full(40, number) for number in range(3)]
     for prompt in prompts[:2]:
-        prefixes.keep(prompt, filled(1.0))
+        repeat(prefixes, prompt, filled(1.0))
     assert prefixes.begin(prompts[0], KVCache.empty(LAYOUT, 60)) == 39
-    prefixes.keep(prompts[2], filled(1.0))
+    repeat(prefixes, prompts[2], filled(1.0))
     assert prefixes.nbytes == 2 * size
     found = [prefixes.begin(prompt, KVCache.empty(LAYOUT, 60)) for prompt in prompts]
-    assert found == [39, 20, 39]
-    prefixes.keep(PROMPT, filled(1.0, capacity=500))
+    assert found == [39, 0, 39]
+    repeat(prefixes, np.arange(400), filled(1.0, capacity=500))
     assert prefixes.nbytes == 2 * size
 
 
 def test_a_lower_limit_forgets_at_once() -> None:
     prefixes = PrefixCache(1 << 20)
-    prefixes.keep(PROMPT, filled(1.0))
+    repeat(prefixes, PROMPT, filled(1.0))
     prefixes.limit_bytes = 0
     assert (prefixes.limit_bytes, prefixes.nbytes) == (0, 0)
     assert prefixes.begin(PROMPT, KVCache.empty(LAYOUT, 60)) == 0
 
 
-def test_a_prompt_is_kept_once() -> None:
+def test_a_prefix_is_kept_once() -> None:
     prefixes = PrefixCache(1 << 20)
-    for prompt in (PROMPT, PROMPT[:30], PROMPT, PROMPT):
+    for prompt in (PROMPT[:30], PROMPT[:30], PROMPT, PROMPT[:30], PROMPT, PROMPT):
         prefixes.keep(prompt, filled(1.0))
-    assert prefixes.nbytes == filled(1.0).nbytes
+    assert prefixes.nbytes == filled(1.0, capacity=len(PROMPT)).nbytes
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 3}])

@@ -51,7 +51,7 @@ def test_a_damaged_graph_is_refused(model: bytes) -> None:
 
 
 def test_weights_outside_the_bundle_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    np.ones(2, np.float32).tofile(tmp_path / "weights.bin")
+    np.ones(2, np.float32).tofile(tmp_path / "model.safetensors")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleRejected, match="refuses the graph"):
         create_session((DATA / "external.onnx").read_bytes(), threads=1)

@@ -128,7 +128,7 @@ def test_onnxruntime_reads_them_from_memory_also_after_the_pages_went_back(tmp_p
     ],
 )
 def test_tensors_that_the_graph_does_not_have_so_are_refused(header: dict[str, Any]) -> None:
-    with pytest.raises(BundleRejected, match="refuses the graph"):
+    with pytest.raises(BundleRejected, match=r"refuses the graph|the graph has"):
         create_session(GRAPH, threads=1, weights=weights(header))
 
 

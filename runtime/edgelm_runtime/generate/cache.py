@@ -84,6 +84,10 @@ class KVCache:
         """The cache of one sequence, in the same memory."""
         return KVCache({name: array[index : index + 1] for name, array in self.arrays.items()})
 
+    def first(self, count: int) -> KVCache:
+        """A copy of the first `count` tokens, and no larger."""
+        return KVCache({name: array[:, :, :count].copy() for name, array in self.arrays.items()})
+
     def copy_tokens(self, other: KVCache, count: int) -> None:
         """Take the first `count` tokens of another cache of the same layout."""
         for name, array in self.arrays.items():

@@ -1,4 +1,4 @@
-"""Prompts that were read before: a new one that begins like one of them begins with its cache."""
+"""Prompts that begin alike: what two of them share is kept, and read by neither again."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from .runs import Ids
 
 MIN_TOKENS = 16  # a shorter prefix is read sooner than copied
 MAX_ENTRIES = 64  # each is compared with every prompt
+REMEMBERED = 16  # prompts that a new one is compared with to see what repeats
 
 
 class PrefixCache:
-    """Keeps the caches of prompts, at most `limit_bytes` of them; the one used longest ago goes first.
+    """Keeps the caches of prefixes that repeat, at most `limit_bytes` of them; the one used longest ago goes first.
 
-    A cache is kept as it is, with no copy: what an answer adds comes after the prompt, and changes nothing before it.
-    Only a prefix that is used again is copied, into the cache of the new answer.
+    A prefix is kept when a second prompt begins with it: most prompts never come again, and the cache of one takes
+    more memory than the template that all begin with. Of the prompts before only the token ids are remembered.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._entries: deque[tuple[Ids, KVCache]] = deque()
+        self._entries: deque[tuple[Ids, KVCache]] = deque(maxlen=MAX_ENTRIES)
+        self._recent: deque[Ids] = deque(maxlen=REMEMBERED)
         self._lock = Lock()
 
     @property
@@ -35,6 +37,7 @@ class PrefixCache:
     def limit_bytes(self, limit: int) -> None:
         with self._lock:
             self._limit = limit
+            self._recent.clear()
             self._shrink()
 
     @property
@@ -57,13 +60,19 @@ class PrefixCache:
         return tokens
 
     def keep(self, prompt: Ids, cache: KVCache) -> None:
-        """Remember a cache that begins with `prompt`; not one that is too large, or too short to be of use."""
-        if len(prompt) <= MIN_TOKENS or cache.nbytes > self._limit:
-            return
+        """Take note of a prompt that `cache` begins with, and keep as much of it as an earlier one began with, too."""
         with self._lock:
-            # A prompt that is known as a part of this one, or as all of it, is not needed twice.
-            kept = [entry for entry in self._entries if _common(prompt, entry[0]) < len(entry[0])]
-            self._entries = deque([*kept, (prompt.copy(), cache)], MAX_ENTRIES)
+            shared = max((_common(prompt, earlier) for earlier in self._recent), default=0)
+            self._recent.append(prompt.copy())
+            known = max((_common(prompt, kept) for kept, _ in self._entries), default=0)
+            size = cache.nbytes // cache.capacity * shared
+        if shared < MIN_TOKENS or shared <= known or size > self._limit:
+            return
+        entry = prompt[:shared].copy(), cache.first(shared)
+        with self._lock:
+            # What is the beginning of the new one is not needed twice.
+            kept = [other for other in self._entries if _common(prompt, other[0]) < len(other[0])]
+            self._entries = deque([*kept, entry], MAX_ENTRIES)
             self._shrink()
 
     def _shrink(self) -> None:
