@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -24,6 +25,17 @@ class Model:
     task: Any
     options: Mapping[str, Any]
     group: int
+
+    @cached_property
+    def _receipts(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+    def receipt(self, result: Result) -> dict[str, Any]:
+        """How the bundle that gave the result was loaded."""
+        if result.bundle not in self._receipts:
+            model = self.task.for_language(result.language) if hasattr(self.task, "for_language") else self.task
+            self._receipts[result.bundle] = model.receipt().to_dict()
+        return self._receipts[result.bundle]
 
     def one(self, item: Item) -> Result:
         """Answer one input. Raises InputError for one that is refused."""

@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from edgelm.inputs import Item
 from edgelm_runtime.results import SentimentResult, TextResult
 
 Result = SentimentResult | TextResult
 Writer = Callable[[Item, Result], None]
+Receipts = Callable[[Result], Mapping[str, Any]]
 
 
 def text_writer(stream: TextIO, *, one_line: bool) -> Writer:
@@ -34,12 +35,16 @@ def text_writer(stream: TextIO, *, one_line: bool) -> Writer:
     return write
 
 
-def json_writer(stream: TextIO) -> Writer:
-    """Write one JSON object an input, with the ``line`` that it came from where it came from a file or a pipe."""
+def json_writer(stream: TextIO, receipt: Receipts) -> Writer:
+    """Write one JSON object an input, with the ``line`` that it came from where it came from a file or a pipe.
+
+    ``receipt`` says of a result how the bundle that gave it was loaded.
+    """
 
     def write(item: Item, result: Result) -> None:
         line = {} if item.line is None else {"line": item.line}
-        stream.write(json.dumps({**line, **result.to_dict()}, ensure_ascii=False) + "\n")
+        whole = {**line, **result.to_dict(), "receipt": receipt(result)}
+        stream.write(json.dumps(whole, ensure_ascii=False) + "\n")
 
     return write
 
@@ -71,10 +76,10 @@ def input_text(item: Item) -> str:
     return item.value
 
 
-def file_writer(kind: str, stream: TextIO) -> Writer:
+def file_writer(kind: str, stream: TextIO, receipt: Receipts) -> Writer:
     """The writer for a file of the given kind: ``.txt``, ``.jsonl`` or ``.csv``."""
     if kind == ".jsonl":
-        return json_writer(stream)
+        return json_writer(stream, receipt)
     return csv_writer(stream) if kind == ".csv" else text_writer(stream, one_line=True)
 
 

@@ -23,7 +23,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from edgelm_runtime.bundle import open_bundle
-from edgelm_runtime.device import cpu_name, isa_flags, usable_cores
+from edgelm_runtime.machine import cpu_name, isa_flags, usable_cores
 
 ROOT = Path(__file__).parent.parent
 TINY = {

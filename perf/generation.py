@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from edgelm_runtime.device import default_threads
+from edgelm_runtime.machine import default_threads
 from perf.bench import Figure, Report, arguments, bundle_for, graph_bytes, in_turns
 
 PROMPTS = {

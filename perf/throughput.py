@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edgelm_runtime.device import default_threads
+from edgelm_runtime.machine import default_threads
 from perf.bench import (
     Figure,
     Report,

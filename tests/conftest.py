@@ -21,6 +21,14 @@ def interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def own_memory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for what `edgelm tune` remembers, in place of the developer's own."""
+    folder = tmp_path_factory.mktemp("memory")
+    monkeypatch.setenv("EDGELM_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_classifier() -> Path:
     """A real classifier bundle of a few kilobytes, made by tests/make_tiny.py."""

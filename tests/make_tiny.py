@@ -60,6 +60,19 @@ def external_graph() -> bytes:
     return _serialized(graph)
 
 
+def products_graph() -> bytes:
+    """The runtime's question whether 8-bit products are exact: uint8 rows times int8 weights that are all 127."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["input", "weights"], ["product"])],
+        "products",
+        [value("input", TensorProto.UINT8, ["rows", 64])],
+        [value("product", TensorProto.INT32, ["rows", 32])],
+        [numpy_helper.from_array(np.full((64, 32), 127, np.int8), "weights")],
+    )
+    return _serialized(graph)
+
+
 def wordpiece() -> bytes:
     """A BERT-like tokenizer over VOCABULARY."""
     model = models.WordPiece({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]")
@@ -112,7 +125,7 @@ def classifier_manifest() -> Manifest:
 
 
 def main() -> None:
-    """Write tests/data/tiny-classifier, byte_level.json and external.onnx."""
+    """Write tests/data/tiny-classifier, byte_level.json and external.onnx, and the runtime's products.onnx."""
     golden = {"classification": [{"text": "the parcel is good", "label": "positive", "scores": {"positive": 0.791}}]}
     contents: dict[str, bytes | Path] = {
         "model.onnx": classifier_graph(),
@@ -122,6 +135,7 @@ def main() -> None:
     write_bundle(DATA / "tiny-classifier", classifier_manifest(), contents, force=True)
     (DATA / "byte_level.json").write_bytes(byte_level())
     (DATA / "external.onnx").write_bytes(external_graph())
+    (DATA.parents[1] / "runtime/edgelm_runtime/data/products.onnx").write_bytes(products_graph())
 
 
 def _serialized(graph: onnx.GraphProto) -> bytes:

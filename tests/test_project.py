@@ -20,7 +20,7 @@ PACKAGES = {
     "edgelm_runtime": ROOT / "runtime" / "edgelm_runtime",
 }
 ONLY_IN = {
-    "onnxruntime": {"edgelm_runtime/session.py"},
+    "onnxruntime": {"edgelm_runtime/ort.py", "edgelm_export/quantize/calibration.py"},
     "click": {"edgelm/"},
     "tqdm": {"edgelm_export/"},
 }
@@ -49,7 +49,7 @@ PUBLIC = {
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Every module of the three packages as ("edgelm_runtime/session.py", path)."""
+    """Every module of the three packages as ("edgelm_runtime/ort.py", "edgelm_export/quantize/calibration.py", path)."""
     for package, folder in PACKAGES.items():
         for path in sorted(folder.rglob("*.py")):
             yield f"{package}/{path.relative_to(folder).as_posix()}", path

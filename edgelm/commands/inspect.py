@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
 from edgelm.locate import bundles_of
@@ -10,13 +13,34 @@ EXAMPLES = """\b
 Examples:
   edgelm inspect sentiment
   edgelm inspect ./my-bundle --json
+  edgelm inspect sentiment --placement
 """
+
+
+def _placement(path: Path, json: bool, given: dict[str, Any]) -> str:
+    """The receipt of a load, and every node."""
+    import json as json_module
+
+    from edgelm import machine_text
+    from edgelm_runtime.bundle import open_bundle
+    from edgelm_runtime.placement import Engine, LoadOptions
+
+    options = LoadOptions(given["device"] or "auto", given["use_variant"], allow_fallback=given["allow_fallback"])
+    engine = Engine(open_bundle(path, verify="lazy"), options)
+    if json:
+        nodes = [vars(node) for node in engine.nodes()]
+        return json_module.dumps({**engine.receipt().to_dict(), "placement": nodes}, ensure_ascii=False)
+    return f"{path.name}\n{machine_text.receipt(engine.receipt(), engine.nodes())}"
 
 
 @click.command("inspect", epilog=EXAMPLES, short_help="Show what a bundle is.")
 @click.argument("bundle", metavar="BUNDLE|TASK")
 @click.option("--json", is_flag=True, help="Print the manifest as one JSON object, one per bundle.")
-def command(bundle: str, json: bool) -> None:
+@click.option("--placement", is_flag=True, help="Load it, and show what runs each node of the graph instead.")
+@click.option("--device", help="With --placement: auto, cpu, or what edgelm devices lists.")
+@click.option("--use-variant", metavar="NAME", help="With --placement: the graph.")
+@click.option("--allow-fallback", is_flag=True, help="With --placement: let nodes run on the CPU.")
+def command(bundle: str, json: bool, placement: bool, **given: Any) -> None:
     """Show what a bundle is: task, languages, files, quality, training data, licence.
 
     BUNDLE is a folder or the name of a default bundle; TASK shows the default bundles that serve it.
@@ -26,9 +50,13 @@ def command(bundle: str, json: bool) -> None:
     from edgelm.manifest_text import describe
     from edgelm_runtime.bundle import open_bundle
 
+    if not placement and any(given.values()):
+        raise click.UsageError("--device, --use-variant and --allow-fallback: only --placement loads the bundle")
     for number, path in enumerate(bundles_of(bundle)):
         manifest = open_bundle(path, verify="lazy").manifest
-        if json:
+        if placement:
+            click.echo(("\n" if number and not json else "") + _placement(path, json, given))
+        elif json:
             click.echo(json_module.dumps(json_module.loads(manifest.to_json()), ensure_ascii=False))
         else:
             click.echo(("\n" if number else "") + describe(manifest, path))

@@ -57,7 +57,10 @@ class Request:
     text: str | None
     bundle: str | None
     device: str
+    use_variant: str | None
     threads: int | None
+    allow_fallback: bool
+    low_priority: bool
     input: Path | None
     output: Path | None
     column: str | None
@@ -103,8 +106,11 @@ def _flags(names: Iterable[str]) -> str:
     metavar="BUNDLE",
     help="A bundle: its folder (./sentiment where named like a default), or a default name.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto or cpu.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, or what edgelm devices lists.")
+@click.option("--use-variant", metavar="NAME", help="The bundle's graph to run.  [default: the first for the device]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to use.  [default: the usable cores, at most 4]")
+@click.option("--allow-fallback", is_flag=True, help="Let nodes that the device does not take run on the CPU.")
+@click.option("--low-priority", is_flag=True, help="Give way to the other programs of this machine (Linux).")
 @click.option("--input", type=click.Path(path_type=Path), help="A .txt (one input a line), .jsonl or .csv file.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write a .txt, .jsonl or .csv file, not to stdout.")
 @click.option("--column", help="The column to read.  [default: text; for description attributes, or the whole row]")
@@ -167,7 +173,15 @@ def _load(request: Request) -> Model:
     options = {name: value for name, value in request.generation.items() if name != "variants"}
     GenerationOptions.from_mapping({}, **options)  # refused once here, not once for every input
     where = request.task if request.bundle is None else request.bundle
-    task = load(where, task=request.task, device=request.device, threads=request.threads)
+    task = load(
+        where,
+        task=request.task,
+        device=request.device,
+        variant=request.use_variant,
+        threads=request.threads,
+        allow_fallback=request.allow_fallback,
+        low_priority=request.low_priority,
+    )
     group = CLASSIFIED if request.task in CLASSIFIERS else WRITTEN
     return Model(task, request.generation, group=1 if "variants" in request.generation else group)
 
@@ -187,7 +201,7 @@ def _answer_one(request: Request, model: Model, item: Item, timer: Timer) -> Non
         _stream_one(model, item, timer)
         return
     result = model.one(item)
-    with _destination(request, one_line=False) as (write, _):
+    with _destination(request, model, one_line=False) as (write, _):
         write(item, result)
     if not request.json:
         note(result.notes)
@@ -205,7 +219,7 @@ def _stream_one(model: Model, item: Item, timer: Timer) -> None:
 
 def _answer_many(request: Request, model: Model, groups: Iterable[Inputs], timer: Timer) -> None:
     problems = Problems(str(request.input or "stdin"))
-    with _destination(request, one_line=True) as (write, stream):
+    with _destination(request, model, one_line=True) as (write, stream):
         for group in groups:
             problems.add(*group.problems)
             problems.blank += group.blank
@@ -247,10 +261,11 @@ def _streamed(model: Model, item: Item, timer: Timer) -> Problem | None:
 
 
 @contextmanager
-def _destination(request: Request, *, one_line: bool) -> Iterator[tuple[outputs.Writer, TextIO]]:
+def _destination(request: Request, model: Model, *, one_line: bool) -> Iterator[tuple[outputs.Writer, TextIO]]:
     if request.output is not None:
         with outputs.atomic_text_file(request.output) as stream:
-            yield outputs.file_writer(request.output.suffix.lower(), stream), stream
+            yield outputs.file_writer(request.output.suffix.lower(), stream, model.receipt), stream
         return
-    write = outputs.json_writer(sys.stdout) if request.json else outputs.text_writer(sys.stdout, one_line=one_line)
+    in_json = outputs.json_writer(sys.stdout, model.receipt)
+    write = in_json if request.json else outputs.text_writer(sys.stdout, one_line=one_line)
     yield write, sys.stdout

@@ -22,10 +22,14 @@ WEIGHTS_FILE = "model.safetensors"
 
 
 class GraphBuilder:
-    """Collects nodes, weights, inputs and outputs in the order in which they are made."""
+    """Collects nodes, weights, inputs and outputs in the order in which they are made.
 
-    def __init__(self, name: str) -> None:
+    With ``half`` float weights are stored in float16, in which everything is then computed; outputs stay float32.
+    """
+
+    def __init__(self, name: str, *, half: bool = False) -> None:
         self.name = name
+        self._half = half
         self._nodes: list[ir.Node] = []
         self._weights: dict[str, ir.Value] = {}
         self._inputs: list[ir.Value] = []
@@ -39,12 +43,16 @@ class GraphBuilder:
 
     def output(self, value: Value, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> None:
         """Declare ``value`` a graph output under ``name``."""
+        if self._half and dtype == ir.DataType.FLOAT:
+            value = self.one("Cast", [value], {"to": int(ir.DataType.FLOAT)})
         value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
         self._outputs.append(value)
 
     def weight(self, name: str, array: NDArray[Any]) -> Value:
         """A constant stored in the model, once: the same name gives the same value again."""
         if name not in self._weights:
+            if self._half and array.dtype == np.float32:
+                array = array.astype(np.float16)
             tensor = ir.Tensor(np.asarray(array, order="C"), name=name)
             self._weights[name] = ir.Value(
                 name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor

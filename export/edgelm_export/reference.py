@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,19 +49,26 @@ class Reference:
         """`logits`, and the largest absolute inputs, float32 [in], of every linear layer on the way, by its name."""
         ranges: dict[str, NDArray[np.float32]] = {}
 
-        def watch(name: str) -> Any:
-            def note(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-                largest = inputs[0].abs().flatten(0, -2).amax(0).numpy()
-                ranges[name] = np.maximum(largest, ranges.get(name, largest))
+        def note(name: str, inputs: NDArray[np.float32]) -> None:
+            largest = np.abs(inputs).max(axis=0)
+            ranges[name] = np.maximum(largest, ranges.get(name, largest))
 
-            return note
+        return self.watched(rows, note), ranges
+
+    def watched(
+        self, rows: Sequence[Sequence[int]], seen: Callable[[str, NDArray[np.float32]], None]
+    ) -> list[NDArray[np.float32]]:
+        """`logits`, while `seen` is given the inputs, float32 [tokens, in], of every linear layer by its name."""
+
+        def watch(name: str) -> Any:
+            return lambda module, inputs: seen(name, inputs[0].flatten(0, -2).numpy())
 
         layers = [(name, part) for name, part in self.model.named_modules() if isinstance(part, _LINEAR)]
         handles = [part.register_forward_pre_hook(watch(name)) for name, part in layers]
         logits = self.logits(rows)
         for handle in handles:
             handle.remove()
-        return logits, ranges
+        return logits
 
     def greedy(
         self, prompt: Sequence[int], options: GenerationOptions, end: int | None, guide: Guide | None = None

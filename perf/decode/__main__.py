@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgelm_runtime.device import default_threads
+from edgelm_runtime.machine import default_threads
 from perf.bench import ROOT
 from perf.decode import summary
 from perf.decode.ceiling import read_bandwidth

@@ -1,129 +1,96 @@
-"""What this machine has: cores that may be used, CPU flags, and the devices that a bundle can be run on."""
+"""Devices by name: what `--device` accepts, which execution provider each stands for, and which variant runs there."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from .errors import DeviceError
+from .machine import isa_flags
 from .manifest import Variant
 
-DEVICES = ("auto", "cpu")
-MAX_DEFAULT_THREADS = 4
-
-# Only the flags that decide between kernels, as /proc/cpuinfo spells them on x86 and on ARM.
-_ISA_FLAGS = frozenset(
-    {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_tile", "amx_int8", "amx_bf16"}
-    | {"asimd", "asimddp", "i8mm", "sve", "sve2", "sme"}
-)
-_PROC = Path("/proc")
-_CGROUP = Path("/sys/fs/cgroup")
+AUTO = "auto"
 
 
-def usable_cores(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
-    """Cores that this process may really use: affinity and the CPU quota of its control groups (v1, v2), at least 1.
+@dataclass(frozen=True)
+class Kind:
+    """What a device's name stands for.
 
-    A fractional quota is rounded down: one thread too many is stopped for the rest of every period.
+    `provider` is onnxruntime's name. `plugin` is the Python package that holds the provider's library, "" for one that
+    is built into some onnxruntime; `install` is what brings it. `hardware` may be asked for after a colon.
     """
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(affinity, int(_quota(proc, cgroup))))
+
+    provider: str
+    install: str
+    plugin: str = ""
+    hardware: tuple[str, ...] = ()
 
 
-def default_threads() -> int:
-    """Threads of a session unless the caller says otherwise: the usable cores, at most 4."""
-    return min(usable_cores(), MAX_DEFAULT_THREADS)
+KINDS: Mapping[str, Kind] = {
+    "cpu": Kind("CPUExecutionProvider", "pip install onnxruntime"),
+    "openvino": Kind(
+        "OpenVINOExecutionProvider",
+        "pip install 'edgelm[openvino]'",
+        "onnxruntime_ep_openvino",
+        ("CPU", "GPU", "NPU"),
+    ),
+    "cuda": Kind("CUDAExecutionProvider", "pip install onnxruntime-gpu in the place of onnxruntime"),
+    "tensorrt": Kind("TensorrtExecutionProvider", "pip install onnxruntime-gpu in the place of onnxruntime"),
+    "qnn": Kind("QNNExecutionProvider", "pip install 'edgelm[qnn]'", "onnxruntime_qnn", ("NPU", "GPU", "CPU")),
+    "coreml": Kind("CoreMLExecutionProvider", "pip install onnxruntime on macOS"),
+    "dml": Kind("DmlExecutionProvider", "pip install onnxruntime-directml in the place of onnxruntime, on Windows"),
+    "webgpu": Kind("WebGpuExecutionProvider", "pip install 'edgelm[webgpu]'", "onnxruntime_ep_webgpu", ("GPU",)),
+    "xnnpack": Kind("XnnpackExecutionProvider", "an onnxruntime that was built with XNNPACK"),
+}
 
 
-def isa_flags(proc: Path = _PROC) -> tuple[str, ...]:
-    """Sorted CPU flags that matter here ("avx512_vnni", "asimddp", ...); empty where they cannot be read."""
-    found = _cpuinfo(proc, ("flags", "Features")).split()
-    return tuple(sorted(_ISA_FLAGS.intersection(found)))
+@dataclass(frozen=True)
+class Device:
+    """A device that was asked for: a name of `KINDS`, and the hardware where that was said ("openvino:GPU")."""
+
+    name: str
+    hardware: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """What the name stands for."""
+        return KINDS[self.name]
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.hardware}" if self.hardware else self.name
 
 
-def cpu_name(proc: Path = _PROC) -> str:
-    """The processor's name as the kernel gives it; "unknown" where there is none."""
-    return _cpuinfo(proc, ("model name", "Model", "Hardware")) or "unknown"
+CPU = Device("cpu")
 
 
-def select_device(name: str) -> str:
-    """Name the device to run on: "cpu" for "auto" and for "cpu". Raises DeviceError for everything else."""
-    if name in DEVICES:
-        return "cpu"
-    raise DeviceError(f"there is no device {name!r}; accepted are {', '.join(DEVICES)}")
+def parse_device(text: str) -> Device | None:
+    """The device that `text` names; None for "auto". Raises DeviceError for what is no device."""
+    name, colon, hardware = text.partition(":")
+    if text == AUTO:
+        return None
+    kind = KINDS.get(name)
+    if kind is None or (colon and hardware not in kind.hardware):
+        names = [name + (f"[:{'|'.join(one.hardware)}]" if one.hardware else "") for name, one in KINDS.items()]
+        raise DeviceError(f"there is no device {text!r}; accepted are {AUTO}, {', '.join(names)}")
+    return Device(name, hardware)
 
 
-def choose_variant(variants: Sequence[Variant], device: str = "cpu") -> Variant:
+def runs_here(variant: Variant, device: Device) -> bool:
+    """Whether the variant is made for the device, and this machine's CPU has the flags that it needs."""
+    return device.name in variant.providers and set(variant.requires) <= set(isa_flags())
+
+
+def choose_variant(variants: Sequence[Variant], device: Device = CPU) -> Variant:
     """The first variant that runs on `device` with this machine's CPU flags.
 
     Raises DeviceError that names what each variant needs when none does.
     """
-    flags = isa_flags()
     for variant in variants:
-        if device in variant.providers and set(variant.requires) <= set(flags):
+        if runs_here(variant, device):
             return variant
     needs = "; ".join(f"{v.name}: {', '.join((*v.providers, *v.requires))}" for v in variants)
     raise DeviceError(
-        f"no variant of the bundle runs on device {device!r} with the CPU flags {', '.join(flags) or 'unknown'} "
-        f"(the variants need {needs}); export the bundle with another --precision"
+        f"no variant of the bundle runs on device {str(device)!r} with the CPU flags "
+        f"{', '.join(isa_flags()) or 'unknown'} (the variants need {needs}); "
+        f"export the bundle with --targets {device.name}"
     )
-
-
-def _cpuinfo(proc: Path, keys: tuple[str, ...]) -> str:
-    """Value of the first line with one of `keys`; reading stops there, a large machine has megabytes of it."""
-    try:
-        with (proc / "cpuinfo").open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                key, _, value = line.partition(":")
-                if key.strip() in keys:
-                    return value.strip()
-    except OSError:
-        return ""
-    return ""
-
-
-def _quota(proc: Path, cgroup: Path) -> float:
-    """Smallest CPU quota, in cores, of this process's control groups and of all groups around them."""
-    quota = float("inf")
-    for line in _read(proc / "self" / "cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if controllers == "":
-            roots, limit = (cgroup, cgroup / "unified"), _limit_v2
-        elif "cpu" in controllers.split(","):
-            roots, limit = (cgroup / "cpu", cgroup / "cpu,cpuacct"), _limit_v1
-        else:
-            continue
-        for root in roots:
-            for folder in _upwards(root, group):
-                quota = min(quota, limit(folder))
-    return min(quota, 1e6)
-
-
-def _upwards(root: Path, group: str) -> list[Path]:
-    """`root`/`group` and its parents up to `root`; inside a container only `root` may be there."""
-    parts = [part for part in group.split("/") if part not in ("", ".", "..")]
-    return [root.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
-
-
-def _limit_v2(folder: Path) -> float:
-    return _cores(*[*_read(folder / "cpu.max").split(), "", ""][:2])
-
-
-def _limit_v1(folder: Path) -> float:
-    return _cores(_read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip())
-
-
-def _cores(quota: str, period: str) -> float:
-    """`quota` / `period`, both microseconds; "max", "-1" and anything unreadable mean no limit."""
-    if quota.isdecimal() and period.isdecimal() and int(period) > 0:
-        return int(quota) / int(period)
-    return float("inf")
-
-
-def _read(path: Path) -> str:
-    """Content of a small kernel file, "" when it is not there: absence means no limit."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -9,33 +9,41 @@ from threading import Lock
 from typing import Any
 
 from .bundle import Bundle, default_bundles, open_bundle
-from .device import default_threads, select_device
+from .device import AUTO
 from .errors import BundleNotFound, BundleRejected, EdgeLMError, InputError
 from .script import language_of
-from .tasks import TASKS, task_class
+from .tasks import TASKS
 
 
 def load(
     name_or_path: str | os.PathLike[str],
     *,
     task: str | None = None,
-    device: str = "auto",
+    device: str = AUTO,
+    variant: str | None = None,
     threads: int | None = None,
+    allow_fallback: bool = False,
+    low_priority: bool = False,
 ) -> Any:
     """A model that answers, safe to share between threads.
 
     `name_or_path` is a task ("sentiment"), which stands for the default bundles that serve it; the name of one default
     bundle; or the folder of a bundle. A folder that is named like a task is written "./sentiment". `task` chooses when
-    a bundle serves several. `threads` are the cores that one answer may use; by default the usable ones, at most 4.
+    a bundle serves several. `device` is "auto", "cpu", or one of those that `edgelm devices` lists; nothing runs
+    elsewhere unless `allow_fallback`. `variant` names one of the bundle's graphs. `threads` are the cores that one
+    answer may use; by default the usable ones, at most 4. `low_priority` gives way to other programs (Linux). What was
+    decided is in the model's `receipt()`.
 
     When several default bundles serve a task, the model is a `Routed`: each text goes to the bundle of its language.
-    Raises BundleNotFound, BundleRejected, DeviceError, and InputError for a `task` or `threads` that cannot be.
+    Raises BundleNotFound, BundleRejected, DeviceError, and InputError for a `task` or an option that cannot be.
     """
-    chosen = select_device(device)
-    count = _checked_threads(threads)
+    from .placement import LoadOptions
+    from .verify import checked_here
+
+    chosen = LoadOptions(device, variant, threads, allow_fallback, low_priority)
 
     def make(bundle: Bundle, served: str) -> Any:
-        return task_class(served)(bundle, device=chosen, threads=count)
+        return checked_here(bundle, served, chosen)
 
     name = os.fspath(name_or_path)
     if name in TASKS:
@@ -51,14 +59,6 @@ def load(
         )
     bundle = open_bundle(folder, verify="lazy")
     return make(bundle, _served_task(bundle, task))
-
-
-def _checked_threads(threads: int | None) -> int:
-    if threads is None:
-        return default_threads()
-    if type(threads) is not int or not 1 <= threads <= 1024:
-        raise InputError(f"threads is {threads!r}, accepted is an integer from 1 to 1024, or None for the default")
-    return threads
 
 
 def _served_task(bundle: Bundle, task: str | None) -> str:

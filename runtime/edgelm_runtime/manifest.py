@@ -77,7 +77,8 @@ class TokenizerSpec:
 class Variant:
     """One graph: its precision, the providers and CPU flags (`device.isa_flags`) that it needs, its bytes.
 
-    `weights` is the file of its large tensors; "" where they are inside.
+    `weights` is the file of its large tensors; "" where they are inside. `golden` has its own answers, where they are
+    not those of golden.json.
     """
 
     name: str
@@ -87,7 +88,13 @@ class Variant:
     requires: tuple[str, ...]
     size: int
     weights: str = ""
+    golden: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def goldens(self) -> str:
+        """The file with the answers that it gave where it was made."""
+        return self.golden or GOLDEN_NAME
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -368,6 +375,7 @@ def _variant(fields: _Fields) -> Variant:
         requires=fields.texts("requires", empty=True, required=False),
         size=fields.number("size", 0, _MAX_BYTES),
         weights=fields.path("weights", required=False),
+        golden=fields.path("golden", required=False),
         extra=fields.rest(),
     )
 
@@ -404,6 +412,7 @@ def _disagreements(manifest: Manifest) -> list[str]:
     names = [variant.name for variant in manifest.variants]
     if len(set(names)) != len(names):
         problems.append(f"variants must have different names, found {', '.join(names)}")
-    named = {manifest.tokenizer.file, GOLDEN_NAME, *(file for variant in manifest.variants for file in variant.files)}
+    variants = manifest.variants
+    named = {manifest.tokenizer.file, GOLDEN_NAME, *(name for one in variants for name in (*one.files, one.goldens))}
     absent = sorted(name for name in named if name and name not in manifest.files)
     return problems + [f"files has no entry for {name!r}" for name in absent]

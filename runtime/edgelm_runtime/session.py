@@ -1,15 +1,23 @@
-"""The only file that imports onnxruntime: sessions, runs and bound buffers, with foreign errors translated."""
+"""Sessions, runs and bound buffers of onnxruntime, on any device, with foreign errors translated."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
-from .device import isa_flags
-from .errors import BundleRejected
+from . import providers
+from .device import CPU, Device
+from .errors import BundleRejected, DeviceError
 from .initializers import ONNX_TYPES, Declared, declared_initializers
+from .ort import onnxruntime
+from .products import products_saturate
 from .weights import Weights
 
 if TYPE_CHECKING:
@@ -20,83 +28,169 @@ if TYPE_CHECKING:
     from .manifest import Variant
 
 # onnxruntime ships no types; these names say what an Any is.
-Session = Any
 OrtValue = Any
 Binding = Any
+Result = TypeVar("Result")
 
 _NO_FOLDER = "/nonexistent-external-data-is-not-allowed"
 # onnxruntime looks for the file of external tensors even where it is given all of them: an empty one is there.
 _EMPTY_FOLDER = str(Path(__file__).parent / "data" / "nothing")
+_NICE = 10
 
 
-def onnxruntime() -> Any:
-    """The onnxruntime module, imported at the first call with its telemetry off."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime as module
+@dataclass(frozen=True)
+class SessionOptions:
+    """Where and how a session runs: `threads` is the number of cores that one run may use.
 
-    return module
-
-
-def create_session(model: bytes, *, threads: int, weights: Weights | None = None) -> Session:
-    """A session on the CPU provider for a serialized graph, with the tensors that it has outside itself.
-
-    `threads` is the number of cores that one run may use. The session holds on to `weights`, and reads them where they
-    lie. Raises BundleRejected when onnxruntime refuses the graph.
+    With `allow_fallback` nodes that the device does not take run on the CPU. `low_priority` gives way to the other
+    programs of the machine (Linux).
     """
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # The graph was fused and verified at export: it runs as it is, and loading costs no optimiser pass.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    # A graph from bytes would read external tensors beside the working directory, outside the bundle.
-    folder = _NO_FOLDER if weights is None else _EMPTY_FOLDER
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    if _saturates():
-        options.add_session_config_entry("session.x64quantprecision", "1")
+
+    threads: int
+    device: Device = CPU
+    allow_fallback: bool = False
+    low_priority: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a graph, and the execution provider that runs it."""
+
+    provider: str
+    op_type: str
+    name: str
+
+
+class Session:
+    """A graph that is ready to run; any number of threads may."""
+
+    def __init__(self, inference: Any, options: SessionOptions, weights: Weights | None, worker: Worker) -> None:
+        self.inference = inference
+        self.options = options
+        self._weights = weights  # onnxruntime reads them where they lie
+        self._worker = worker
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node with its provider, as onnxruntime placed it."""
+        return tuple(
+            Node(part.ep_name, node.op_type, node.name)
+            for part in self.inference.get_provider_graph_assignment_info()
+            for node in part.get_nodes()
+        )
+
+    def call(self, work: Callable[..., Result], *given: Any) -> Result:
+        """Run `work` at this session's priority. Raises BundleRejected, or DeviceError off the CPU, where it fails."""
+        try:
+            return self._worker.call(work, *given)
+        except Exception as error:
+            raise _failed("the graph failed while running", error, self.options.device) from error
+
+
+class Worker:
+    """The threads that call onnxruntime: the caller's own, or with `low` some of a lower priority."""
+
+    def __init__(self, low: bool, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, "edgelm-low", _lower_priority) if low else None
+
+    def call(self, work: Callable[..., Result], *given: Any) -> Result:
+        """`work(*given)`, with its result or its exception."""
+        return work(*given) if self._pool is None else self._pool.submit(work, *given).result()
+
+
+_shared: WeakValueDictionary[tuple[object, ...], Session] = WeakValueDictionary()
+_sharing = Lock()
+
+
+def open_session(bundle: Bundle, variant: Variant, options: SessionOptions) -> Session:
+    """A session for a variant of a bundle; one that this process has already is given again.
+
+    Raises BundleRejected where a file does not match or is not accepted, DeviceError where the device does not run it.
+    """
+    key = (*(bundle.manifest.files[name].sha256 for name in variant.files), options)
+    with _sharing:
+        session = _shared.get(key)
+        if session is None:
+            weights = Weights(variant.weights, bundle.map(variant.weights)) if variant.weights else None
+            session = _shared[key] = create_session(bundle.read(variant.file), options, weights)
+        return session
+
+
+def create_session(model: bytes, options: SessionOptions, weights: Weights | None = None) -> Session:
+    """A session for a serialized graph, with the tensors that it has outside itself.
+
+    Raises BundleRejected when onnxruntime refuses the graph, and DeviceError when the device is not there, does not
+    take the graph, or takes only a part of it.
+    """
+    device = options.device
+    settings = _settings(options, outside=weights is not None)
+    chosen = providers.use(device, settings)
     values = {} if weights is None else _values(weights, declared_initializers(model))
+    worker = Worker(options.low_priority, options.threads)
     try:
         for name, value in values.items():
-            options.add_initializer(name, value)
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            settings.add_initializer(name, value)
+        # The threads of a session inherit the priority of the one that makes it.
+        inference = worker.call(lambda: onnxruntime().InferenceSession(model, settings, providers=chosen))
     except Exception as error:
-        raise _rejected("onnxruntime refuses the graph", error) from error
+        raise _failed("onnxruntime refuses the graph", error, device) from error
     if weights is not None:
         weights.release()
-        session.edgelm_weights = values, weights
+    session = Session(inference, options, weights, worker)
+    if device.name != CPU.name and not options.allow_fallback:
+        _refuse_fallback(session)
     return session
 
 
-def open_session(bundle: Bundle, variant: Variant, *, threads: int) -> Session:
-    """A session for a variant of a bundle. Raises BundleRejected where a file does not match or is not accepted."""
-    weights = Weights(variant.weights, bundle.map(variant.weights)) if variant.weights else None
-    return create_session(bundle.read(variant.file), threads=threads, weights=weights)
+def _settings(options: SessionOptions, *, outside: bool) -> Any:
+    ort = onnxruntime()
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # The graph was fused and verified at export: it runs as it is, and loading costs no optimiser pass.
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.log_severity_level = 4
+    # A graph from bytes would read external tensors beside the working directory, outside the bundle.
+    folder = _EMPTY_FOLDER if outside else _NO_FOLDER
+    settings.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if options.device.name == CPU.name and products_saturate():
+        settings.add_session_config_entry("session.x64quantprecision", "1")
+    return settings
+
+
+def _refuse_fallback(session: Session) -> None:
+    device = session.options.device
+    elsewhere = [node for node in session.nodes if node.provider != device.kind.provider]
+    if elsewhere:
+        kinds = ", ".join(sorted({node.op_type for node in elsewhere}))
+        raise DeviceError(
+            f"{device} does not take the whole graph: {len(elsewhere)} of {len(session.nodes)} nodes would run on "
+            f"{', '.join(sorted({node.provider for node in elsewhere}))} ({kinds}); allow that with --allow-fallback "
+            "(allow_fallback=True), or choose another variant or device"
+        )
 
 
 def run(session: Session, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
     """One run with copied inputs; arrays in the order of `outputs`. Raises BundleRejected when the run fails."""
-    try:
-        results: list[NDArray[Any]] = session.run(list(outputs), dict(feeds))
-    except Exception as error:
-        raise _rejected("the graph failed while running", error) from error
+    results: list[NDArray[Any]] = session.call(session.inference.run, list(outputs), dict(feeds))
     return results
 
 
 def input_shapes(session: Session) -> dict[str, list[int | str | None]]:
     """Shape of every input by name: an int for a fixed dimension, a name or None for a free one."""
-    return {node.name: list(node.shape) for node in session.get_inputs()}
+    return {node.name: list(node.shape) for node in session.inference.get_inputs()}
 
 
 def input_types(session: Session) -> dict[str, str]:
     """Type of every input by name, as onnxruntime spells it: "tensor(float)"."""
-    return {node.name: node.type for node in session.get_inputs()}
+    return {node.name: node.type for node in session.inference.get_inputs()}
 
 
 def output_shapes(session: Session) -> dict[str, list[int | str | None]]:
     """Shape of every output by name, like `input_shapes`."""
-    return {node.name: list(node.shape) for node in session.get_outputs()}
+    return {node.name: list(node.shape) for node in session.inference.get_outputs()}
 
 
 def ort_value(array: NDArray[Any]) -> OrtValue:
@@ -119,7 +213,7 @@ def bind(session: Session, inputs: Mapping[str, OrtValue], outputs: Mapping[str,
     that the graph does not have.
     """
     try:
-        binding = session.io_binding()
+        binding = session.inference.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
         for name, value in outputs.items():
@@ -128,7 +222,7 @@ def bind(session: Session, inputs: Mapping[str, OrtValue], outputs: Mapping[str,
             else:
                 binding.bind_ortvalue_output(name, value)
     except Exception as error:
-        raise _rejected("the graph does not take the buffers of this runtime", error) from error
+        raise _failed("the graph does not take the buffers of this runtime", error) from error
     return binding
 
 
@@ -155,10 +249,7 @@ class Interrupt:
 
 def run_bound(session: Session, binding: Binding, interrupt: Interrupt | None = None) -> None:
     """Run with the tensors of `binding`. Raises BundleRejected when the run fails, or is interrupted."""
-    try:
-        session.run_with_iobinding(binding, None if interrupt is None else interrupt.options)
-    except Exception as error:
-        raise _rejected("the graph failed while running", error) from error
+    session.call(session.inference.run_with_iobinding, binding, None if interrupt is None else interrupt.options)
 
 
 def _values(weights: Weights, declared: Mapping[str, Declared]) -> dict[str, OrtValue]:
@@ -176,13 +267,15 @@ def _values(weights: Weights, declared: Mapping[str, Declared]) -> dict[str, Ort
     return {name: ort_value(array) for name, array in weights.arrays.items()}
 
 
-def _saturates() -> bool:
-    """Whether this CPU adds uint8 x int8 products in 16 bits: AVX2 without VNNI, where large weights clip silently."""
-    flags = isa_flags()
-    return "avx2" in flags and not {"avx512_vnni", "avx_vnni"}.intersection(flags)
+def _lower_priority() -> None:
+    """Of this thread, and of those that it makes: Linux keeps it by thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 
-def _rejected(what: str, error: Exception) -> BundleRejected:
+def _failed(what: str, error: Exception, device: Device = CPU) -> BundleRejected | DeviceError:
+    if device.name != CPU.name:
+        return DeviceError(f"{device}: {what}: {error}; run `edgelm devices`, or choose another device or variant")
     return BundleRejected(
         f"{what}: {error}; run `edgelm verify` on the bundle, or export it again",
         what="graph",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from . import memory
 from .bundle import Bundle, open_bundle
-from .device import cpu_name
+from .device import AUTO, CPU, runs_here
 from .errors import BundleRejected, InputError
+from .machine import cpu_name, machine_kind
 from .manifest import GOLDEN_NAME
+from .placement import DEFAULTS, LoadOptions, with_note
 from .tasks import TASKS, task_class
 
 SCORE_TOLERANCE = 0.02  # instruction sets round int8 products' scales differently
@@ -33,6 +36,8 @@ class VerifyReport:
     bytes: int
     golden: int
     score_difference: float | None
+    variant: str
+    device: str
     cpu: str
     seconds: float
 
@@ -46,6 +51,7 @@ class VerifyReport:
             "folder": self.path,
             "hashes": f"{self.files} files, {self.bytes:,} bytes: all as in the manifest",
             "golden answers": f"{self.golden}: all the same",
+            "ran": f"{self.variant} on {self.device}",
             "machine": self.cpu,
             "time": f"{self.seconds:.1f} s",
         }
@@ -54,54 +60,116 @@ class VerifyReport:
         return "\n".join([f"{self.bundle}: verified", *(f"  {name:<15} {value}" for name, value in rows.items())])
 
 
-def verify_bundle(path: str | Path) -> VerifyReport:
-    """Hash every file of the bundle, then replay its golden answers through the task objects.
+def verify_bundle(path: str | Path, options: LoadOptions = DEFAULTS) -> VerifyReport:
+    """Hash every file of the bundle, then replay the golden answers of the variant that the options choose.
 
     Raises:
         BundleNotFound: there is no bundle at `path`.
-        BundleRejected: a file differs from the manifest, golden.json has no usable answers, or an answer differs
+        BundleRejected: a file differs from the manifest, the variant has no usable golden answers, or an answer differs
             from its golden one: a label or a text that is not the same, a score further off than SCORE_TOLERANCE.
+        DeviceError: the device that was asked for cannot run it.
     """
     start = perf_counter()
     bundle = open_bundle(Path(path), verify="all")
-    golden = _golden(bundle)
-    models = _Models(bundle)
-    differences = [_replay_classification(models, entry) for entry in golden.get("classification", ())]
-    texts = golden.get("generation", ())
-    for entry in texts:
-        _replay_generation(models, entry)
+    models = {task: task_class(task)(bundle, options) for task in bundle.manifest.serves if task in TASKS}
+    replays = [replay(bundle, task, model) for task, model in models.items()]
+    differences = [one.score_difference for one in replays if one.score_difference is not None]
+    receipt = next(iter(models.values())).receipt()
     return VerifyReport(
         bundle=bundle.manifest.name,
         path=str(bundle.path),
         files=len(bundle.manifest.files),
         bytes=sum(entry.size for entry in bundle.manifest.files.values()),
-        golden=len(differences) + len(texts),
+        golden=sum(one.answers for one in replays),
         score_difference=max(differences, default=None),
+        variant=receipt.variant,
+        device=receipt.device,
         cpu=cpu_name(),
         seconds=perf_counter() - start,
     )
 
 
-class _Models:
-    """The bundle's tasks, each made at its first use."""
+@dataclass(frozen=True)
+class Replay:
+    """How many golden answers came again, and how far their scores were off; None where there are only texts."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
-        self._made: dict[str, Any] = {}
-
-    def __call__(self, task: str | None) -> Any:
-        name = task if task is not None else self._bundle.manifest.serves[0]
-        if name not in TASKS or name not in self._bundle.manifest.serves:
-            raise _malformed(f"an answer of the task {name!r}", ", ".join(self._bundle.manifest.serves))
-        if name not in self._made:
-            self._made[name] = task_class(name)(self._bundle)
-        return self._made[name]
+    answers: int
+    score_difference: float | None
 
 
-def _golden(bundle: Bundle) -> dict[str, list[Mapping[str, Any]]]:
+def replay(bundle: Bundle, task: str, model: Any) -> Replay:
+    """Ask a model for the golden answers of its variant and task. Raises BundleRejected where one differs."""
+    golden = _golden(bundle, model.engine.variant.goldens)
+    scores, texts = (
+        [entry for entry in golden.get(kind, ()) if _task_of(bundle, entry) == task]
+        for kind in ("classification", "generation")
+    )
+    differences = [_replay_classification(model, entry) for entry in scores]
+    for entry in texts:
+        _replay_generation(model, entry)
+    return Replay(len(scores) + len(texts), max(differences, default=None))
+
+
+def golden_texts(bundle: Bundle, task: str, model: Any) -> list[str]:
+    """The inputs of a task's golden answers."""
+    golden = _golden(bundle, model.engine.variant.goldens)
+    entries = [entry for found in golden.values() for entry in found]
+    return [entry["text"] for entry in entries if _task_of(bundle, entry) == task]
+
+
+def checked_here(bundle: Bundle, task: str, options: LoadOptions) -> Any:
+    """A model of the task; on a kind of machine where the bundle was never verified, one that answers its goldens.
+
+    There the answers are asked for once a process, unless `edgelm tune` did so before. A variant that answers otherwise
+    gives way to the next one where the device and variant were left to edgelm, and the receipt says so. Raises what the
+    task's class raises, and BundleRejected where no variant answers as it should.
+    """
+    model = task_class(task)(bundle, options)
+    try:
+        _answers_right(bundle, task, model)
+    except BundleRejected as refused:
+        if options.device != AUTO or options.variant is not None:
+            raise
+        return _another(bundle, task, options, model, refused)
+    return model
+
+
+def _another(bundle: Bundle, task: str, options: LoadOptions, wrong: Any, refused: BundleRejected) -> Any:
+    """The first of the other variants that answers its goldens on the same device. Raises `refused` where none does."""
+    for variant in bundle.manifest.variants:
+        if variant == wrong.engine.variant or not runs_here(variant, wrong.engine.plan.device):
+            continue
+        try:
+            other = checked_here(bundle, task, replace(options, variant=variant.name))
+        except BundleRejected:
+            continue
+        with_note(other.engine, f"the variant {wrong.engine.variant.name} answers wrongly on this kind of machine")
+        return other
+    raise refused
+
+
+_right: set[tuple[str, ...]] = set()
+
+
+def _answers_right(bundle: Bundle, task: str, model: Any) -> None:
+    """Replay the goldens where nobody did on this kind of machine: neither the maker, nor `edgelm tune`, nor we before.
+
+    A bundle that does not say where it was made is believed. Raises BundleRejected where an answer differs.
+    """
+    machines, device = bundle.manifest.provenance.get("machines"), model.engine.plan.device
+    if not isinstance(machines, list) or (device == CPU and machine_kind() in machines):
+        return
+    variant = model.engine.variant
+    key = (task, str(device), *(bundle.manifest.files[name].sha256 for name in (*variant.files, variant.goldens)))
+    if key not in _right and memory.recall(bundle).choice is None:
+        replay(bundle, task, model)
+        _right.add(key)
+
+
+def _golden(bundle: Bundle, name: str) -> dict[str, list[Any]]:
     expected = 'an object of lists, "classification" or "generation", with at least one answer'
     try:
-        golden = json.loads(bundle.read(GOLDEN_NAME))
+        golden = json.loads(bundle.read(name))
     except (ValueError, RecursionError) as error:
         raise _malformed(f"no JSON ({error})", expected) from error
     if not isinstance(golden, dict) or not all(isinstance(entries, list) for entries in golden.values()):
@@ -109,6 +177,15 @@ def _golden(bundle: Bundle) -> dict[str, list[Mapping[str, Any]]]:
     if not golden.get("classification") and not golden.get("generation"):
         raise _malformed("no answers", expected)
     return golden
+
+
+def _task_of(bundle: Bundle, entry: Any) -> str:
+    """The task of a golden answer; one that names none is of the first that the bundle serves."""
+    _field(entry, "text", str)
+    task, serves = entry.get("task", bundle.manifest.serves[0]), bundle.manifest.serves
+    if task not in TASKS or task not in serves:
+        raise _malformed(f"an answer of the task {task!r}", ", ".join(serves))
+    return str(task)
 
 
 def _malformed(found: str, expected: str) -> BundleRejected:
@@ -140,11 +217,11 @@ def _answer(model: Any, text: str, **options: Any) -> Any:
         raise _malformed(f"an input that is refused ({error})", "text that the task reads") from error
 
 
-def _replay_classification(models: _Models, entry: Mapping[str, Any]) -> float:
+def _replay_classification(model: Any, entry: Mapping[str, Any]) -> float:
     """The largest distance of a score from its golden value."""
     text, label = _field(entry, "text", str), _field(entry, "label", str)
     scores = {name: _number(name, value) for name, value in _field(entry, "scores", dict).items()}
-    result = _answer(models(entry.get("task")), text)
+    result = _answer(model, text)
     if result.label != label:
         raise _differs(text, label, result.label)
     if not scores or not result.scores.keys() >= scores.keys():
@@ -156,10 +233,9 @@ def _replay_classification(models: _Models, entry: Mapping[str, Any]) -> float:
     return difference
 
 
-def _replay_generation(models: _Models, entry: Mapping[str, Any]) -> None:
+def _replay_generation(model: Any, entry: Mapping[str, Any]) -> None:
     text, answer = _field(entry, "text", str), _field(entry, "answer", str)
     limit = {"max_new_tokens": _field(entry, "max_new_tokens", int)} if "max_new_tokens" in entry else {}
-    model = models(_field(entry, "task", str))
     # Golden ids are the model's own: a guide would hide what this machine computes.
     found = _answer(model, text, temperature=0.0, coverage_bonus=0.0, quote_bonus=0.0, **limit).text
     if found != answer and not _tied(model, text, entry.get("ids"), limit):

@@ -63,12 +63,13 @@ def test_every_variant_is_printed() -> None:
 
 def test_json_has_the_line_only_where_there_is_one() -> None:
     stream = io.StringIO()
-    write = outputs.json_writer(stream)
+    write = outputs.json_writer(stream, lambda result: {"device": "cpu"})
     write(Item("好", 3), SENTIMENT)
     write(Item("x"), text_result("一\n二"))
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert (first["line"], first["label"], first["scores"]) == (3, "positive", dict(SENTIMENT.scores))
     assert "line" not in second
+    assert first["receipt"] == second["receipt"] == {"device": "cpu"}
     assert (second["text"], second["notes"]) == ("一\n二", ["a note"])
 
 

@@ -10,7 +10,7 @@ import torch
 from edgelm_runtime.generate.beam import beam_search
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
-from edgelm_runtime.session import create_session
+from edgelm_runtime.session import SessionOptions, create_session
 from tests.export.tiny import CONTEXT, build, gpt2, rows
 
 EOS = 4
@@ -23,7 +23,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def session(model: Any) -> GeneratorSession:
-    return GeneratorSession(create_session(build(model), threads=1), max_tokens=CONTEXT, eos_id=EOS)
+    return GeneratorSession(create_session(build(model), SessionOptions(1)), max_tokens=CONTEXT, eos_id=EOS)
 
 
 @pytest.mark.parametrize("beams", [2, 3, 5])

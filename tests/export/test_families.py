@@ -19,7 +19,7 @@ from edgelm_export.graph import ACTIVATIONS
 from edgelm_export.quantize import scheme
 from edgelm_export.verify import distance
 from edgelm_runtime.errors import UnsupportedCheckpoint
-from edgelm_runtime.session import create_session, run
+from edgelm_runtime.session import SessionOptions, create_session, run
 from tests.export.tiny import CONTEXT, Graph, bert, build, gpt2, rows, save_gpt2, torch_logits
 
 BERT_VARIANTS: dict[str, dict[str, Any]] = {
@@ -121,7 +121,7 @@ def test_rows_of_a_batch_do_not_see_each_other_in_float32() -> None:
     model = bert()
     data = build(model)
     first, second = rows(600, (9, 9))
-    both = run(create_session(data, threads=1), {"input_ids": np.array([first, second])}, ["logits"])[0]
+    both = run(create_session(data, SessionOptions(1)), {"input_ids": np.array([first, second])}, ["logits"])[0]
     expected = [torch_logits(model, ids) for ids in (first, second)]
     np.testing.assert_allclose(both, np.stack(expected), rtol=0, atol=1e-5)
 

@@ -25,7 +25,7 @@ from edgelm_export.quantize import scheme
 from edgelm_export.reference import Reference
 from edgelm_export.texts import ATTRIBUTES, REVIEWS
 from edgelm_runtime.generate.loop import GeneratorSession
-from edgelm_runtime.session import create_session, run
+from edgelm_runtime.session import SessionOptions, create_session, run
 
 TEXTS = [text for source in (REVIEWS, ATTRIBUTES) for language in source for text in source[language]]
 CONTEXT = 96
@@ -166,7 +166,7 @@ class Graph:
     """A built graph in onnxruntime, classifier or generator."""
 
     def __init__(self, data: bytes, *, generator: bool) -> None:
-        session = create_session(data, threads=1)
+        session = create_session(data, SessionOptions(1))
         self._session = session
         self._generator = GeneratorSession(session, max_tokens=CONTEXT, eos_id=None) if generator else None
 

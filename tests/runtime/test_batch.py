@@ -18,7 +18,7 @@ from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.loader import load
 from edgelm_runtime.results import TextResult
-from edgelm_runtime.session import create_session
+from edgelm_runtime.session import SessionOptions, create_session
 
 BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"
 PROMPTS = [[1, 50, 60, 70, 3], [9], list(range(20, 70)), [2, 3], list(range(100, 195)), list(range(20, 70))]
@@ -33,7 +33,7 @@ REVIEWS = [
 
 @pytest.fixture(scope="module")
 def model() -> GeneratorSession:
-    session = create_session(open_bundle(BUNDLE).read("model.onnx"), threads=1)
+    session = create_session(open_bundle(BUNDLE).read("model.onnx"), SessionOptions(1))
     return GeneratorSession(session, max_tokens=96, eos_id=12, suppressed=(0, 1))
 
 

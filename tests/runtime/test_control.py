@@ -16,7 +16,7 @@ from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.runs import Runs
 from edgelm_runtime.loader import load
-from edgelm_runtime.session import create_session
+from edgelm_runtime.session import SessionOptions, create_session
 
 BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"
 TEXT = "The sweater is soft and warm. It fits true to size. The colour is just as in the picture."
@@ -24,7 +24,7 @@ TEXT = "The sweater is soft and warm. It fits true to size. The colour is just a
 
 @pytest.fixture(scope="module")
 def model() -> GeneratorSession:
-    session = create_session(open_bundle(BUNDLE).read("model.onnx"), threads=1)
+    session = create_session(open_bundle(BUNDLE).read("model.onnx"), SessionOptions(1))
     return GeneratorSession(session, max_tokens=96, eos_id=None)
 
 

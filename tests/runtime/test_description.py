@@ -7,6 +7,7 @@ import pytest
 
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import InputError
+from edgelm_runtime.placement import LoadOptions
 from edgelm_runtime.tasks.description import MAX_VARIANTS, Description
 from edgelm_runtime.tokenizer import REPLACED_NOTE
 
@@ -16,7 +17,7 @@ ATTRIBUTES = {"类型": "裙", "颜色": "白色"}
 
 @pytest.fixture(scope="module")
 def model() -> Description:
-    return Description(open_bundle(BUNDLE), threads=1)
+    return Description(open_bundle(BUNDLE), LoadOptions(threads=1))
 
 
 def test_every_form_of_the_attributes_gives_the_same(model: Description) -> None:

@@ -1,86 +1,27 @@
-from __future__ import annotations
+"""Names of devices, and which variant of a bundle runs there."""
 
-import os
-from pathlib import Path
+from __future__ import annotations
 
 import pytest
 
 from edgelm_runtime import device
-from edgelm_runtime.device import choose_variant, cpu_name, default_threads, isa_flags, select_device, usable_cores
+from edgelm_runtime.device import CPU, Device, choose_variant, parse_device
 from edgelm_runtime.errors import DeviceError
 from edgelm_runtime.manifest import Variant
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+def test_names_of_devices() -> None:
+    assert parse_device("auto") is None
+    assert parse_device("cpu") == CPU
+    assert parse_device("openvino:GPU") == Device("openvino", "GPU")
+    assert str(parse_device("openvino:GPU")) == "openvino:GPU"
+    assert str(CPU) == "cpu"
 
 
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-
-
-@pytest.fixture
-def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-
-
-@pytest.mark.usefixtures("many_cores")
-@pytest.mark.parametrize(
-    ("group", "files", "expected"),
-    [
-        ("0::/a/b\n", {"a/b/cpu.max": "300000 100000\n"}, 3),
-        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "250000 100000\n"}, 2),
-        ("0::/a/b\n", {"cpu.max": "50000 100000\n"}, 1),
-        ("0::/gone/in/container\n", {"cpu.max": "400000 100000\n"}, 4),
-        ("0::/\n", {"cpu.max": "nonsense\n"}, 64),
-        ("0::/\n", {"cpu.max": ""}, 64),
-        ("4:cpu,cpuacct:/d\n", {"cpu/d/cpu.cfs_quota_us": "500000\n", "cpu/d/cpu.cfs_period_us": "100000\n"}, 5),
-        ("4:cpuacct,cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
-        ("4:cpu:/d\n", {"cpu/d/cpu.cfs_quota_us": "500000\n", "cpu/d/cpu.cfs_period_us": "0\n"}, 64),
-        ("7:memory:/d\nbroken line\n", {"cpu/d/cpu.cfs_quota_us": "500000\n"}, 64),
-        ("", {}, 64),
-    ],
-)
-def test_the_quota_of_control_groups_counts(tmp_path: Path, group: str, files: dict[str, str], expected: int) -> None:
-    write(tmp_path / "proc" / "self" / "cgroup", group)
-    for name, text in files.items():
-        write(tmp_path / "cgroup" / name, text)
-    assert usable_cores(tmp_path / "proc", tmp_path / "cgroup") == expected
-
-
-def test_affinity_counts_and_default_threads_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert usable_cores(tmp_path, tmp_path) == CORES
-    assert 1 <= usable_cores() <= CORES
-    monkeypatch.setattr(device, "usable_cores", lambda: 96)
-    assert default_threads() == 4
-
-
-@pytest.mark.parametrize(
-    ("text", "flags", "name"),
-    [
-        (
-            "processor\t: 0\nmodel name\t: Xeon\nflags\t\t: fpu avx2 avx512_vnni amx_int8\n\nflags : avx_vnni\n",
-            ("amx_int8", "avx2", "avx512_vnni"),
-            "Xeon",
-        ),
-        ("processor : 0\nFeatures : fp asimd asimddp\nHardware : Board\n", ("asimd", "asimddp"), "Board"),
-        ("", (), "unknown"),
-    ],
-)
-def test_flags_and_name_come_from_cpuinfo(tmp_path: Path, text: str, flags: tuple[str, ...], name: str) -> None:
-    write(tmp_path / "cpuinfo", text)
-    assert isa_flags(tmp_path) == flags
-    assert cpu_name(tmp_path) == name
-
-
-def test_without_cpuinfo_nothing_is_known(tmp_path: Path) -> None:
-    assert isa_flags(tmp_path) == ()
-    assert cpu_name(tmp_path) == "unknown"
-
-
-def test_only_auto_and_cpu_are_devices() -> None:
-    assert select_device("auto") == select_device("cpu") == "cpu"
-    with pytest.raises(DeviceError, match="no device 'npu'; accepted are auto, cpu"):
-        select_device("npu")
+@pytest.mark.parametrize("name", ["npu", "", "CPU", "openvino:TPU", "openvino:", "cpu:CPU", "auto:CPU", "cuda:0"])
+def test_what_is_no_device_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(DeviceError, match=r"no device .*accepted are auto, cpu, openvino\[:CPU|GPU|NPU\], cuda"):
+        parse_device(name)
 
 
 def test_the_first_variant_that_fits_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +30,7 @@ def test_the_first_variant_that_fits_is_chosen(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(device, "isa_flags", lambda: ("avx2",))
     npu, vnni, plain = variant("npu", "qnn"), variant("int8", "cpu", "avx512_vnni"), variant("fp32", "cpu")
-    assert choose_variant((npu, vnni, plain), "cpu") == plain
+    assert choose_variant((npu, vnni, plain), CPU) == plain
+    assert choose_variant((npu, vnni, plain), Device("qnn", "NPU")) == npu
     with pytest.raises(DeviceError, match=r"CPU flags avx2 \(the variants need npu: qnn; int8: cpu, avx512_vnni\)"):
-        choose_variant((npu, vnni), "cpu")
+        choose_variant((npu, vnni), CPU)

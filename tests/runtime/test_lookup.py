@@ -12,7 +12,7 @@ from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.generate.lookup import NGRAM_SIZES, PAUSE, PromptLookup
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
-from edgelm_runtime.session import create_session
+from edgelm_runtime.session import SessionOptions, create_session
 
 BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"
 
@@ -68,7 +68,7 @@ def test_it_pauses_while_proposals_are_wrong() -> None:
 )
 def test_the_answer_is_the_same_with_and_without(options: dict[str, float]) -> None:
     model = GeneratorSession(
-        create_session(open_bundle(BUNDLE).read("model.onnx"), threads=1), max_tokens=96, eos_id=None
+        create_session(open_bundle(BUNDLE).read("model.onnx"), SessionOptions(1)), max_tokens=96, eos_id=None
     )
     prompt = [7, 8, 9, 7, 8, 9, 50, 51, 7, 8]
     plain = model.stream(prompt, GenerationOptions(prompt_lookup_num_tokens=0, max_new_tokens=80, **options))

@@ -20,7 +20,7 @@ from edgelm_runtime.generate.cache import CacheLayout, KVCache
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.sampling import edit_logits, new_generator
-from edgelm_runtime.session import create_session, input_shapes, input_types, run
+from edgelm_runtime.session import Session, SessionOptions, Worker, create_session, input_shapes, input_types, run
 
 BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"
 CONTEXT = 96
@@ -30,7 +30,7 @@ PROMPTS = [[1, 50, 60, 70, 3], [9], list(range(20, 70)), [2, 3]]
 
 @pytest.fixture(scope="module")
 def session() -> Any:
-    return create_session(open_bundle(BUNDLE).read("model.onnx"), threads=1)
+    return create_session(open_bundle(BUNDLE).read("model.onnx"), SessionOptions(1))
 
 
 @pytest.fixture(scope="module")
@@ -275,9 +275,12 @@ def test_a_cache_of_other_numbers_is_refused(types: tuple[str, str]) -> None:
     assert CacheLayout.of_graph(inputs, dict.fromkeys(inputs, "tensor(int8)")).dtype is np.int8
 
 
-class _OtherGraph:
+def other_graph(session: Session, **other: Any) -> Session:
     """The tiny session with other inputs or outputs, or that fills the logits with one value."""
+    return Session(_OtherGraph(session.inference, **other), session.options, None, Worker(low=False, threads=1))
 
+
+class _OtherGraph:
     def __init__(self, session: Any, *, extra: str = "", vocab: Any = 300, fill: float = 0.0) -> None:
         self._session, self._extra, self._vocab, self._fill = session, extra, vocab, fill
 
@@ -303,12 +306,12 @@ class _Node:
 @pytest.mark.parametrize("other", [{"extra": "attention_mask"}, {"vocab": "vocab"}, {"vocab": None}])
 def test_a_graph_outside_the_contract_is_refused(session: Any, other: dict[str, Any]) -> None:
     with pytest.raises(BundleRejected, match="accepted: inputs input_ids"):
-        GeneratorSession(_OtherGraph(session, **other), max_tokens=CONTEXT, eos_id=0)
+        GeneratorSession(other_graph(session, **other), max_tokens=CONTEXT, eos_id=0)
 
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_not_finite_are_refused(session: Any, fill: float, temperature: float) -> None:
-    broken = GeneratorSession(_OtherGraph(session, fill=fill), max_tokens=CONTEXT, eos_id=0)
+    broken = GeneratorSession(other_graph(session, fill=fill), max_tokens=CONTEXT, eos_id=0)
     with pytest.raises(BundleRejected, match="not finite"):
         next(broken.stream([9], GenerationOptions(temperature=temperature)))

@@ -14,7 +14,7 @@ from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.prefix import MIN_TOKENS, REMEMBERED, PrefixCache
 from edgelm_runtime.generate.runs import Ids
-from edgelm_runtime.session import create_session
+from edgelm_runtime.session import SessionOptions, create_session
 
 BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"
 LAYOUT = CacheLayout(layers=2, kv_heads=1, head_size=8)
@@ -22,7 +22,7 @@ PROMPT = np.arange(100, 140)
 
 
 def model(prefix_cache_bytes: int) -> GeneratorSession:
-    session = create_session(open_bundle(BUNDLE).read("model.onnx"), threads=1)
+    session = create_session(open_bundle(BUNDLE).read("model.onnx"), SessionOptions(1))
     return GeneratorSession(session, max_tokens=96, eos_id=None, prefix_cache_bytes=prefix_cache_bytes)
 
 

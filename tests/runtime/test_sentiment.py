@@ -21,6 +21,7 @@ from edgelm_runtime.bundle import Bundle, open_bundle, write_bundle
 from edgelm_runtime.errors import BundleNotFound, BundleRejected, DeviceError, InputError
 from edgelm_runtime.loader import Routed, load
 from edgelm_runtime.manifest import Manifest
+from edgelm_runtime.placement import LoadOptions
 from edgelm_runtime.session import Session
 from edgelm_runtime.tasks import TASKS, task_class
 from edgelm_runtime.tasks.sentiment import MAX_WINDOWS, Sentiment, window_spans
@@ -31,7 +32,7 @@ TEXTS = ["good", "the parcel is bad", "物流很快，很好。", "slow and brok
 
 @pytest.fixture(scope="module")
 def model() -> Sentiment:
-    return Sentiment(open_bundle(TINY), threads=2)
+    return Sentiment(open_bundle(TINY), LoadOptions(threads=2))
 
 
 def changed(tmp_path: Path, change: Callable[[Manifest], Manifest], **files: bytes) -> Bundle:
@@ -87,7 +88,7 @@ def test_rows_of_ids_are_checked(model: Sentiment, ids: list[Any]) -> None:
 @pytest.mark.parametrize("count", [3, len(TEXTS)])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_batch_answers_in_input_order_like_single_calls(count: int, threads: int) -> None:
-    model = Sentiment(open_bundle(TINY), threads=threads)
+    model = Sentiment(open_bundle(TINY), LoadOptions(threads=threads))
     done: list[int] = []
     results = model.batch(iter(TEXTS[:count]), progress=done.append)
     assert [replace(r, timings={}) for r in results] == [replace(model(text), timings={}) for text in TEXTS[:count]]
@@ -221,7 +222,7 @@ _models: list[Sentiment] = []
 
 def _shared_model() -> Sentiment:
     if not _models:
-        _models.append(Sentiment(open_bundle(TINY), threads=1))
+        _models.append(Sentiment(open_bundle(TINY), LoadOptions(threads=1)))
     return _models[0]
 
 

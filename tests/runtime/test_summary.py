@@ -15,6 +15,7 @@ from edgelm_runtime.bundle import Bundle, open_bundle, write_bundle
 from edgelm_runtime.errors import BundleRejected, InputError
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import Manifest
+from edgelm_runtime.placement import LoadOptions
 from edgelm_runtime.tasks.summary import MAX_WINDOWS, Summary, cut_windows, join_sentences
 from edgelm_runtime.tasks.writing import Writing
 from edgelm_runtime.tokenizer import REPLACED_NOTE, TextTokenizer
@@ -26,7 +27,7 @@ LONG = "The sweater is soft and warm. It fits true to size! 颜色和图片一�
 
 @pytest.fixture(scope="module")
 def model() -> Summary:
-    return Summary(open_bundle(BUNDLE), threads=1)
+    return Summary(open_bundle(BUNDLE), LoadOptions(threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +198,7 @@ def test_threads_share_one_model(model: Summary) -> None:
 def test_defaults_come_from_the_manifest_and_the_task(tmp_path: Path) -> None:
     generation = {"max_new_tokens": 5, "beams": 4, "tasks": {"summary": {"max_new_tokens": 3, "stop": ["zz"]}}}
     bundle = changed(tmp_path, lambda manifest: replace(manifest, generation=generation))
-    model = Summary(bundle, threads=1)
+    model = Summary(bundle, LoadOptions(threads=1))
     assert (model.options().max_new_tokens, model.options().stop) == (3, ("zz",))
     assert model(TEXT).tokens == 3
     assert model.options(max_new_tokens=7).max_new_tokens == 7
@@ -216,13 +217,13 @@ def test_defaults_come_from_the_manifest_and_the_task(tmp_path: Path) -> None:
 def test_a_manifest_that_cannot_be_used_is_the_bundles_fault(tmp_path: Path, field: str, value: Any) -> None:
     bundle = changed(tmp_path, lambda manifest: replace(manifest, **{field: value}))
     with pytest.raises(BundleRejected):
-        Summary(bundle, threads=1)
+        Summary(bundle, LoadOptions(threads=1))
 
 
 def test_a_graph_that_is_no_generator_is_refused(tmp_path: Path) -> None:
     classifier = (BUNDLE.parent / "tiny-classifier" / "model.onnx").read_bytes()
     with pytest.raises(BundleRejected, match="cache inputs"):
-        Summary(changed(tmp_path, lambda manifest: manifest, model__onnx=classifier), threads=1)
+        Summary(changed(tmp_path, lambda manifest: manifest, model__onnx=classifier), LoadOptions(threads=1))
 
 
 @given(st.text(st.sampled_from(list("ab cd.。！\n”很😀")), max_size=400).filter(str.strip), st.integers(16, 60))

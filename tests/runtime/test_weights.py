@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edgelm_runtime.bundle import Bundle, open_bundle
 from edgelm_runtime.errors import BundleRejected
 from edgelm_runtime.manifest import FileEntry
-from edgelm_runtime.session import create_session, run
+from edgelm_runtime.session import SessionOptions, create_session, run
 from edgelm_runtime.weights import Weights
 
 DATA = Path(__file__).parents[1] / "data"
@@ -112,7 +112,7 @@ def test_onnxruntime_reads_them_from_memory_also_after_the_pages_went_back(tmp_p
     path.write_bytes(file({"weights": entry()}, np.array([1.5, -2.0], np.float32).tobytes()))
     with path.open("rb") as opened:
         mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-    session = create_session(GRAPH, threads=1, weights=Weights("w", mapped))
+    session = create_session(GRAPH, SessionOptions(1), weights=Weights("w", mapped))
     path.unlink()
     np.testing.assert_array_equal(run(session, {"input": np.zeros(2, np.float32)}, ["output"])[0], [1.5, -2.0])
 
@@ -129,7 +129,7 @@ def test_onnxruntime_reads_them_from_memory_also_after_the_pages_went_back(tmp_p
 )
 def test_tensors_that_the_graph_does_not_have_so_are_refused(header: dict[str, Any]) -> None:
     with pytest.raises(BundleRejected, match=r"refuses the graph|the graph has"):
-        create_session(GRAPH, threads=1, weights=weights(header))
+        create_session(GRAPH, SessionOptions(1), weights=weights(header))
 
 
 def bundle_with(folder: Path, data: bytes, listed: bytes) -> Bundle:

@@ -34,7 +34,7 @@ def check(config: Mapping[str, Any]) -> None:
 
 def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
     """A classifier: ``input_ids`` int64 [batch, sequence], all rows unpadded, to ``logits`` float32 [batch, labels]."""
-    graph = GraphBuilder("bert")
+    graph = GraphBuilder("bert", half=scheme.precision == "fp16")
     input_ids = graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])
     x = _embeddings(graph, input_ids, weights, config, scheme, context)
     layers = int(config["num_hidden_layers"])

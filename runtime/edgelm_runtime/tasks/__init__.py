@@ -1,6 +1,6 @@
 """One file per task. The class in it is named after the file: tasks/sentiment.py has `Sentiment`.
 
-Every task class is made as `Class(bundle, *, device="cpu", threads=2)` with an opened `Bundle`, and is called with one
+Every task class is made as `Class(bundle, options)` with an opened `Bundle` and `LoadOptions`, and is called with one
 input: `model(text) -> result`. To add a task, add the file and its name to `TASKS`.
 """
 

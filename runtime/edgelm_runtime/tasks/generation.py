@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any
 
 from ..bundle import Bundle
-from ..device import choose_variant, default_threads
 from ..errors import BundleRejected, DeadlineExceeded, InputError
 from ..generate.batch import MAX_SEQUENCES, Request, generate_together
 from ..generate.beam import beam_search
@@ -18,9 +17,9 @@ from ..generate.control import Control
 from ..generate.loop import GeneratorSession, TokenStream
 from ..generate.options import GenerationOptions
 from ..generate.sampling import fresh_seed
+from ..placement import DEFAULTS, Engine, LoadOptions, Receipt
 from ..results import TextResult
 from ..script import language_of
-from ..session import open_session
 from ..tokenizer import TextTokenizer
 from .words import Words, absolute_terms
 from .writing import Account, Job, Reader
@@ -38,11 +37,9 @@ class Generation(ABC):
     task = ""
     advertises = False
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, options: LoadOptions = DEFAULTS) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
-        self.threads = default_threads() if threads is None else threads
-        self.variant = choose_variant(manifest.variants, device)
         self.tokenizer = TextTokenizer(bundle.read(manifest.tokenizer.file), manifest.tokenizer)
         self._template = manifest.prompts.get(self.task, "")
         self._defaults = self._read_defaults()
@@ -56,13 +53,19 @@ class Generation(ABC):
                 "a quarter of the context; export the bundle again",
                 what=f"prompts[{self.task!r}]",
             )
+        self.engine = Engine(bundle, options)
+        self.threads = self.engine.threads
         self.generator = GeneratorSession(
-            open_session(bundle, self.variant, threads=self.threads),
+            self.engine.session,
             max_tokens=self.context,
             eos_id=manifest.tokenizer.eos_id,
             suppressed=self.tokenizer.special_ids,
         )
         self._words = Words(self.tokenizer, self.generator.vocab)
+
+    def receipt(self) -> Receipt:
+        """How the bundle was loaded: variant, device, nodes by provider, threads, and why."""
+        return self.engine.receipt()
 
     def options(self, **overrides: Any) -> GenerationOptions:
         """The bundle's options for this task with `overrides` on top. Raises InputError for what is not accepted."""

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
-from ..device import choose_variant, default_threads
 from ..errors import BundleRejected, InputError
+from ..placement import DEFAULTS, Engine, LoadOptions, Receipt
 from ..results import SentimentResult
 from ..script import language_of
-from ..session import Session, input_shapes, open_session, output_shapes, run
+from ..session import Session, input_shapes, output_shapes, run
 from ..timing import Stopwatch
 from ..tokenizer import TextTokenizer, checked
 
@@ -41,14 +41,15 @@ class Sentiment:
     variant runs on this machine.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, options: LoadOptions = DEFAULTS) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
         self.labels = manifest.labels
-        self.threads = default_threads() if threads is None else threads
-        self.variant = choose_variant(manifest.variants, device)
         self.tokenizer = TextTokenizer(bundle.read(manifest.tokenizer.file), manifest.tokenizer)
-        self._session = open_session(bundle, self.variant, threads=self.threads)
+        self.engine = Engine(bundle, options)
+        self.threads = self.engine.threads
+        self._graph_file = self.engine.variant.file
+        self._session = self.engine.session
         self._room = self._content_room()
         self._check_graph()
         self._one_core: Session | None = self._session if self.threads == 1 else None
@@ -79,6 +80,10 @@ class Sentiment:
     ) -> list[SentimentResult | InputError]:
         """Like `batch`, with the InputError in the place of the result for a text that cannot be accepted."""
         return self._run_jobs([self._try_prepare(text) for text in texts], progress)
+
+    def receipt(self) -> Receipt:
+        """How the bundle was loaded: variant, device, nodes by provider, threads, and why."""
+        return self.engine.receipt()
 
     def tokenize(self, text: str) -> list[int]:
         """First stage: token ids with special tokens, not cut to the context."""
@@ -136,9 +141,9 @@ class Sentiment:
         fits = labels == len(self.labels) or not isinstance(labels, int)
         if list(inputs) != ["input_ids"] or "logits" not in outputs or not fits:
             raise BundleRejected(
-                f"{self.variant.file} is not a classifier of {len(self.labels)} labels: inputs {inputs}, outputs "
+                f"{self._graph_file} is not a classifier of {len(self.labels)} labels: inputs {inputs}, outputs "
                 f"{outputs}; expected input_ids [batch, sequence] and logits [batch, labels]; export it again",
-                what=self.variant.file,
+                what=self._graph_file,
                 expected=f"input_ids -> logits [batch, {len(self.labels)}]",
                 found=f"{inputs} -> {outputs}",
             )
@@ -162,9 +167,9 @@ class Sentiment:
         (logits,) = run(session, {"input_ids": row}, ("logits",))
         if logits.shape != (1, len(self.labels)) or not np.isfinite(logits).all():
             raise BundleRejected(
-                f"{self.variant.file} answered {logits.shape} values, finite: {bool(np.isfinite(logits).all())}; "
+                f"{self._graph_file} answered {logits.shape} values, finite: {bool(np.isfinite(logits).all())}; "
                 f"expected (1, {len(self.labels)}) finite ones; export it again",
-                what=self.variant.file,
+                what=self._graph_file,
             )
         answer: Logits = logits[0]
         return answer
@@ -269,7 +274,7 @@ class Sentiment:
     def _one_core_session(self) -> Session:
         with self._lock:
             if self._one_core is None:
-                self._one_core = open_session(self.bundle, self.variant, threads=1)
+                self._one_core = self.engine.one_core()
             return self._one_core
 
 

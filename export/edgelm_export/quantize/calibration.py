@@ -1,0 +1,69 @@
+"""Spans of activations for static scales, from texts: their extremes, or what entropy or a percentile cuts them to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelm_export.finetune.data import check_fields, read_rows
+from edgelm_runtime.errors import InputError
+
+METHODS = ("minmax", "entropy", "percentile")
+MIN_TEXTS = 8
+MAX_TEXTS = 512
+BINS, QUANTIZED_BINS, PERCENTILE = 2048, 128, 99.99
+
+Span = tuple[float, float]
+
+
+class Calibration:
+    """Collects the inputs of every linear layer by name, and gives the span of each."""
+
+    def __init__(self, method: str) -> None:
+        from onnxruntime.quantization.calibrate import HistogramCollector
+
+        self._method = method
+        self._extremes: dict[str, Span] = {}
+        # onnxruntime's own histograms (Migacz, 2017, for the entropy); extremes need none.
+        kind = "percentile" if method == "minmax" else method
+        self._histograms = HistogramCollector(kind, False, BINS, QUANTIZED_BINS, PERCENTILE, "same")
+
+    def collect(self, name: str, values: NDArray[np.float32]) -> None:
+        """Take the inputs of one layer for one text."""
+        low, high = float(values.min()), float(values.max())
+        known = self._extremes.get(name, (low, high))
+        self._extremes[name] = min(low, known[0]), max(high, known[1])
+        if self._method != "minmax":
+            self._histograms.collect_value({name: values})
+
+    def spans(self) -> Mapping[str, Span]:
+        """(smallest, largest) of every layer's inputs, never more than what was seen."""
+        if self._method == "minmax":
+            return self._extremes
+        with redirect_stdout(StringIO()):  # it reports its settings there
+            found = getattr(self._histograms, f"compute_{self._method}")()
+        return {
+            name: (max(float(cut[0]), self._extremes[name][0]), min(float(cut[1]), self._extremes[name][1]))
+            for name, cut in found.items()
+        }
+
+
+def calibration_texts(path: Path) -> list[str]:
+    """The texts of a calibration file: lines of a .txt, the field ``text`` of a .jsonl or .csv; at most MAX_TEXTS.
+
+    Raises:
+        InputError: the file cannot be read, or has fewer than MIN_TEXTS texts.
+    """
+    texts = [str(row["text"]) for row in check_fields(read_rows([path]), ("text",))]
+    if len(texts) < MIN_TEXTS:
+        raise InputError(
+            f"{path} has {len(texts)} texts to calibrate with, accepted: at least {MIN_TEXTS}, better a hundred; "
+            "what the device will read, in a .txt with one a line, a .jsonl or a .csv"
+        )
+    step = max(1, len(texts) // MAX_TEXTS)
+    return texts[::step][:MAX_TEXTS]
