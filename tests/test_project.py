@@ -49,7 +49,7 @@ PUBLIC = {
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Every module of the three packages as ("edgelm_runtime/ort.py", "edgelm_export/quantize/calibration.py", path)."""
+    """Every module of the three packages as ("edgelm_runtime/session.py", path)."""
     for package, folder in PACKAGES.items():
         for path in sorted(folder.rglob("*.py")):
             yield f"{package}/{path.relative_to(folder).as_posix()}", path

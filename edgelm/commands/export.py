@@ -13,6 +13,7 @@ from edgelm.extras import export_extra
 EXAMPLES = """\b
 Examples:
   edgelm export checkpoints/sentiment --out bundles/sentiment --eval dev.jsonl
+  edgelm export checkpoints/sentiment --out bundles/sentiment --targets cpu,openvino
   edgelm export ./gpt2 --out bundles/summary --prompt "summary={text}\\nTL;DR:" --licence MIT
 """
 
@@ -38,6 +39,19 @@ Examples:
     "--prompt", multiple=True, metavar="TASK=TEMPLATE", help="A generator's prompt, with {text} in it (repeatable)."
 )
 @click.option("--language", "languages", multiple=True, help="zh or en (repeatable).  [default: as the vocabulary]")
+@click.option("--targets", default="cpu", show_default=True, help="What it is to run on: cpu,openvino,cuda,...")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Texts to find static int8's scales on.  [default: our own]",
+)
+@click.option(
+    "--calibration-method",
+    type=click.Choice(["minmax", "entropy", "percentile"]),
+    default="minmax",
+    show_default=True,
+    help="How the scales are found.",
+)
 @click.option("--licence", metavar="TEXT", help="The bundle's licence, an SPDX name or a sentence.")
 @click.option(
     "--training-data", multiple=True, metavar="TEXT", help="What it was trained on, with its licence (repeatable)."
@@ -45,7 +59,7 @@ Examples:
 @click.option("--recipe", multiple=True, metavar="TEXT", help="A command that made the checkpoint (repeatable).")
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @click.option("--json", is_flag=True, help="Print the report as one JSON object.")
-def command(json: bool, prompt: tuple[str, ...], **given: Any) -> None:
+def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> None:
     """Turn CHECKPOINT, a Hugging Face folder, into a bundle.
 
     It may be a BERT classifier, or a GPT-2, GPT-Neo, OPT, Llama (SmolLM), Mistral, Qwen2 or
@@ -58,5 +72,6 @@ def command(json: bool, prompt: tuple[str, ...], **given: Any) -> None:
         from edgelm_export.pipeline import ExportOptions, export, read_prompt
 
         chosen = {name: value for name, value in given.items() if value is not None}
-        report = export(ExportOptions(prompts=dict(map(read_prompt, prompt)), **chosen))
+        named = tuple(target.strip() for target in targets.split(","))
+        report = export(ExportOptions(prompts=dict(map(read_prompt, prompt)), targets=named, **chosen))
     click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False) if json else report.table())

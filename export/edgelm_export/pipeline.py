@@ -18,8 +18,11 @@ from edgelm_export.finetune.data import Row
 from edgelm_export.graph import WEIGHTS_FILE
 from edgelm_export.metrics import format_table
 from edgelm_export.quantize import CacheScales, scheme
+from edgelm_export.quantize.calibration import calibration_texts
+from edgelm_export.targets import Built, check_targets, schemes_for
 from edgelm_runtime.bundle import open_bundle, write_bundle
 from edgelm_runtime.errors import ExportError, InputError
+from edgelm_runtime.machine import machine_kind
 from edgelm_runtime.manifest import FORMAT, GOLDEN_NAME, Manifest, Variant
 
 # By precision and task, in the order in which they are tried: the fastest first, then those that outliers hurt less.
@@ -42,6 +45,8 @@ class ExportOptions:
 
     ``block_size`` is that of int4, 32, 64 or 128; without it 64, and 32 where 64 answers differently.
     ``kv_cache`` "int8" stores the keys and values of a generator in a quarter of the bytes.
+    ``targets`` are those of ``targets.TARGETS``; what they want in static int8 is calibrated on the texts of
+    ``calibration``, or on edgelm's own.
     ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
     """
 
@@ -56,6 +61,9 @@ class ExportOptions:
     prompts: Mapping[str, str] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
     eval_file: Path | None = None
+    targets: tuple[str, ...] = ("cpu",)
+    calibration: Path | None = None
+    calibration_method: str = "minmax"
     licence: str = ""
     training_data: tuple[str, ...] = ()
     recipe: tuple[str, ...] = ()
@@ -73,6 +81,7 @@ class ExportReport:
     parity: verify.Parity
     latency: Mapping[str, float]
     metrics: Mapping[str, Mapping[str, float]]
+    variants: Mapping[str, verify.Parity]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
@@ -84,15 +93,20 @@ class ExportReport:
         rows: list[list[object]] = [
             ["size", f"{self.bundle_bytes / 1e6:.1f} MB, {ratio:.3f} of the checkpoint in float32"],
             ["scheme", self.scheme],
-            ["parity", f"{parity.inputs} inputs: distance {parity.worst:.4f} at worst, {parity.mean:.4f} on average"],
+            ["parity", _parity(parity)],
             ["agreement", f"{parity.agreement:.1%} with the checkpoint"],
             ["step by step", f"distance {parity.stepwise:.4f} to reading at once"],
             *([name.replace("_", " "), value] for name, value in self.latency.items()),
         ]
+        rows += [[f"variant {name}", _parity(other)] for name, other in self.variants.items()]
         text = f"{self.out}\n{format_table(rows, ('what', 'measured'))}"
         if self.metrics:
             text += "\n\n" + format_table(taskmetrics.metric_columns(self.metrics), ("metric", *self.metrics))
         return text
+
+
+def _parity(parity: verify.Parity) -> str:
+    return f"{parity.inputs} inputs: distance {parity.worst:.4f} at worst, {parity.mean:.4f} on average"
 
 
 def export(options: ExportOptions) -> ExportReport:
@@ -109,6 +123,7 @@ def export(options: ExportOptions) -> ExportReport:
     checkpoint = load_checkpoint(options.checkpoint, options.task if options.task not in _SERVED else None)
     if options.kv_cache != "fp32" and checkpoint.task != "text-generation":
         raise InputError(f"{options.checkpoint} is a classifier, which has no cache; leave out --kv-cache")
+    check_targets(options.targets, checkpoint.task)
     draft = _manifest(checkpoint, options)
     rows = taskmetrics.evaluation_rows(options.eval_file, draft.serves) if options.eval_file else []
     cases, ranges = verify.consult(checkpoint, draft.prompts, draft.languages, draft.serves)
@@ -118,6 +133,7 @@ def export(options: ExportOptions) -> ExportReport:
         if options.kv_cache == "int8":
             source = replace(source, cache=verify.cache_scales(source.bundle(names[0]), cases))
         used, folder, parity = _accepted(source, cases, names)
+        others = _others(source, cases, options)
         metrics = _metrics(source, rows, folder)
         latency = verify.measure_latency(folder, cases)
         quality = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
@@ -125,15 +141,22 @@ def export(options: ExportOptions) -> ExportReport:
             quality["kv_cache"] = options.kv_cache
         if options.eval_file:
             quality["metrics_on"] = options.eval_file.name
-        variants = open_bundle(folder, verify="lazy").manifest.variants
+        if others:
+            quality["variants"] = {built.scheme: asdict(built.parity) for built in others}
+        (first,) = open_bundle(folder, verify="lazy").manifest.variants
         contents: dict[str, bytes | Path] = {
             TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: verify.make_goldens(folder, cases),
-            **{name: folder / name for variant in variants for name in variant.files},
+            **{name: folder / name for name in first.files},
         }  # fmt: skip
+        for built in others:
+            contents |= built.contents()
+        wanted = schemes_for(options.targets)
+        variants = (first, *(built.placed(wanted[built.scheme]) for built in others))
         manifest = replace(draft, variants=variants, quality=quality)
         bundle = write_bundle(options.out, manifest, contents, force=options.force)
     size = sum(entry.size for entry in bundle.manifest.files.values())
-    return ExportReport(options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics)
+    further = {built.scheme: built.parity for built in others}
+    return ExportReport(options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics, further)
 
 
 def _scratch_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
@@ -154,10 +177,11 @@ class _Source:
     ranges: Mapping[str, NDArray[np.float32]]
     scratch: Path
     cache: CacheScales | None = None
+    spans: Mapping[str, verify.Span] | None = None
 
     def bundle(self, name: str) -> Path:
         """A bundle in the scheme ``name``, without goldens and quality figures, for the runtime to be measured with."""
-        checkpoint, used = self.checkpoint, scheme(name, self.ranges, self.cache)
+        checkpoint, used = self.checkpoint, scheme(name, self.ranges, self.cache, self.spans)
         context = checkpoint.tokenizer.max_tokens
         model = families.family(checkpoint.family).build(checkpoint.weights, checkpoint.config, used, context)
         contents = {MODEL_FILE: model.graph, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
@@ -186,6 +210,22 @@ def _accepted(source: _Source, cases: Sequence[verify.Case], names: Sequence[str
         if parity.within(verify.TOLERANCES[precision]):
             return name, folder, parity
     raise parity.error(precision)
+
+
+def _others(source: _Source, cases: Sequence[verify.Case], options: ExportOptions) -> list[Built]:
+    """The variants that further targets want. Raises ParityError where one does not answer like the checkpoint."""
+    wanted = schemes_for(options.targets)
+    if "qdq-int8" in wanted:
+        texts = [case.text for case in cases] if options.calibration is None else calibration_texts(options.calibration)
+        spans = verify.spans_of(source.checkpoint, texts, options.calibration_method)
+        source = replace(source, spans=spans)
+    return [_built(source, cases, name) for name in wanted]
+
+
+def _built(source: _Source, cases: Sequence[verify.Case], name: str) -> Built:
+    _, folder, parity = _accepted(source, cases, [name])
+    (variant,) = open_bundle(folder, verify="lazy").manifest.variants
+    return Built(name, folder, variant, parity, verify.make_goldens(folder, cases))
 
 
 def _variant(precision: str) -> Variant:
@@ -227,6 +267,7 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
             "training_data": list(options.training_data),
             "recipe": list(options.recipe),
             "tools": {tool: version(tool) for tool in TOOLS},
+            "machines": [machine_kind()],
         },
         licence=options.licence or "not stated",
         files={},

@@ -24,6 +24,7 @@ from edgelm_runtime.tasks.sentiment import softmax
 from edgelm_runtime.tokenizer import TextTokenizer
 
 Logits = NDArray[np.float32]
+Span = tuple[float, float]
 GOLDENS = 8
 STEPWISE = 8  # prompts that are also read token by token
 GOLDEN_TOKENS = 48
@@ -38,7 +39,8 @@ class Tolerance:
 
 
 TOLERANCES: Mapping[str, Tolerance] = {
-    "fp32": Tolerance(1e-3, 1e-3), "int8": Tolerance(0.25, 0.06), "int4": Tolerance(0.5, 0.15),
+    "fp32": Tolerance(1e-3, 1e-3), "fp16": Tolerance(0.02, 0.005),
+    "int8": Tolerance(0.25, 0.06), "int4": Tolerance(0.5, 0.15),
 }  # fmt: skip
 
 
@@ -111,6 +113,17 @@ def _ids(tokenizer: TextTokenizer, template: str | None, text: str) -> list[int]
         ids = tokenizer.encode(text)
         return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
     return tokenizer.encode_template(template, text=text)[: limit - 1]
+
+
+def spans_of(checkpoint: Checkpoint, texts: Sequence[str], method: str) -> Mapping[str, Span]:
+    """The spans of the inputs of every linear layer of a classifier over `texts`, by `calibration.METHODS`."""
+    from edgelm_export.quantize.calibration import Calibration
+    from edgelm_export.reference import Reference
+
+    tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
+    calibration = Calibration(method)
+    Reference(checkpoint).watched([_ids(tokenizer, None, text) for text in texts], calibration.collect)
+    return calibration.spans()
 
 
 def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:

@@ -48,26 +48,35 @@ class Scheme(Protocol):
         """``x @ table.T`` for ``x`` [batch, hidden]; with the name of an embedding it shares the stored table."""
 
 
-def scheme(name: str, ranges: Mapping[str, NDArray[Any]] | None = None, cache: CacheScales | None = None) -> Scheme:
-    """The scheme of that name: fp32, int8 (dynamic), int8-static, int8-blocks, or int4-32, -64 and -128.
+def scheme(
+    name: str,
+    ranges: Mapping[str, NDArray[Any]] | None = None,
+    cache: CacheScales | None = None,
+    spans: Mapping[str, tuple[float, float]] | None = None,
+) -> Scheme:
+    """The scheme of that name: fp32, fp16, int8 (dynamic), int8-static, int8-blocks, qdq-int8, or int4-32, -64, -128.
 
     ``ranges`` is what a static scheme needs: the largest absolute inputs, float32 [in], of every linear layer.
-    ``cache`` makes the KV cache int8.
+    ``spans`` are the smallest and largest inputs of each, for qdq-int8. ``cache`` makes the KV cache int8.
 
     Raises:
         KeyError: no scheme has that name; the command line offers only names that exist.
     """
+    from edgelm_export.quantize.fp16 import Half
     from edgelm_export.quantize.fp32 import Float32
     from edgelm_export.quantize.int4_blocks import BLOCK_SIZES, Int4Blocks
     from edgelm_export.quantize.int8_blocks import Int8Blocks
     from edgelm_export.quantize.int8_dynamic import Int8Dynamic
     from edgelm_export.quantize.int8_static import Int8Static
+    from edgelm_export.quantize.qdq import QdqInt8
 
     made: tuple[Scheme, ...] = (
         Float32(),
+        Half(),
         Int8Dynamic(),
         Int8Static(ranges or {}),
         Int8Blocks(),
+        QdqInt8(spans or {}),
         *map(Int4Blocks, BLOCK_SIZES),
     )
     chosen = {each.name: each for each in made}[name]
