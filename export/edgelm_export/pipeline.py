@@ -27,7 +27,7 @@ from edgelm_runtime.manifest import FORMAT, GOLDEN_NAME, Manifest, Variant
 
 # By precision and task, in the order in which they are tried: the fastest first, then those that outliers hurt less.
 SCHEMES: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("int8", "text-classification"): ("int8", "int8-blocks"),
+    ("int8", "text-classification"): ("int8-static", "int8", "int8-blocks"),
     ("int8", "text-generation"): ("int8-static", "int8-blocks"),
     ("int4", "text-classification"): ("int4-64", "int4-32"),
     ("int4", "text-generation"): ("int4-64", "int4-32"),
@@ -128,7 +128,7 @@ def export(options: ExportOptions) -> ExportReport:
     rows = taskmetrics.evaluation_rows(options.eval_file, draft.serves) if options.eval_file else []
     cases, ranges = verify.consult(checkpoint, draft.prompts, draft.languages, draft.serves)
     with _scratch_folder(options.out) as scratch:
-        source = _Source(checkpoint, draft, ranges, Path(scratch))
+        source = _Source(checkpoint, draft, ranges, Path(scratch), spans=_spans(checkpoint, cases, options))
         names = _schemes(options, checkpoint.task)
         if options.kv_cache == "int8":
             source = replace(source, cache=verify.cache_scales(source.bundle(names[0]), cases))
@@ -212,14 +212,21 @@ def _accepted(source: _Source, cases: Sequence[verify.Case], names: Sequence[str
     raise parity.error(precision)
 
 
+def _spans(
+    checkpoint: Checkpoint, cases: Sequence[verify.Case], options: ExportOptions
+) -> Mapping[str, verify.Span] | None:
+    """What a classifier's static scales reach over; a generator's lie around zero, and need the ranges only."""
+    if checkpoint.task != "text-classification":
+        if options.calibration is not None:
+            raise InputError(f"{options.checkpoint} is a generator, which is not calibrated; leave out --calibration")
+        return None
+    texts = [case.text for case in cases] if options.calibration is None else calibration_texts(options.calibration)
+    return verify.spans_of(checkpoint, texts, options.calibration_method)
+
+
 def _others(source: _Source, cases: Sequence[verify.Case], options: ExportOptions) -> list[Built]:
     """The variants that further targets want. Raises ParityError where one does not answer like the checkpoint."""
-    wanted = schemes_for(options.targets)
-    if "qdq-int8" in wanted:
-        texts = [case.text for case in cases] if options.calibration is None else calibration_texts(options.calibration)
-        spans = verify.spans_of(source.checkpoint, texts, options.calibration_method)
-        source = replace(source, spans=spans)
-    return [_built(source, cases, name) for name in wanted]
+    return [_built(source, cases, name) for name in schemes_for(options.targets)]
 
 
 def _built(source: _Source, cases: Sequence[verify.Case], name: str) -> Built:

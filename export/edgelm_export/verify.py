@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
-from edgelm_export.quantize.int8_static import ROOM
+from edgelm_export.quantize.calibration import ROOM, Calibration
 from edgelm_export.texts import verification_inputs
 from edgelm_runtime.errors import ParityError, UnsupportedCheckpoint
 from edgelm_runtime.generate.cache import KVCache
@@ -117,7 +117,6 @@ def _ids(tokenizer: TextTokenizer, template: str | None, text: str) -> list[int]
 
 def spans_of(checkpoint: Checkpoint, texts: Sequence[str], method: str) -> Mapping[str, Span]:
     """The spans of the inputs of every linear layer of a classifier over `texts`, by `calibration.METHODS`."""
-    from edgelm_export.quantize.calibration import Calibration
     from edgelm_export.reference import Reference
 
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)

@@ -128,8 +128,7 @@ def create_session(model: bytes, options: SessionOptions, weights: Weights | Non
     values = {} if weights is None else _values(weights, declared_initializers(model))
     worker = Worker(options.low_priority, options.threads)
     try:
-        for name, value in values.items():
-            settings.add_initializer(name, value)
+        _give(settings, values, device)
         # The threads of a session inherit the priority of the one that makes it.
         inference = worker.call(lambda: onnxruntime().InferenceSession(model, settings, providers=chosen))
     except Exception as error:
@@ -155,9 +154,25 @@ def _settings(options: SessionOptions, *, outside: bool) -> Any:
     folder = _EMPTY_FOLDER if outside else _NO_FOLDER
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if options.device.name == CPU.name and products_saturate():
+    if _exact_products_needed(options.device):
+        # The pass that makes int8 weights uint8, whose products are exact, belongs to this level; below it, it is off.
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         settings.add_session_config_entry("session.x64quantprecision", "1")
     return settings
+
+
+def _exact_products_needed(device: Device) -> bool:
+    return device.name == CPU.name and products_saturate()
+
+
+def _give(settings: Any, values: Mapping[str, OrtValue], device: Device) -> None:
+    """Let the session have tensors from outside the graph, as they lie where only the CPU's kernels read them."""
+    if device.name != CPU.name or _exact_products_needed(device):
+        # What compiles or changes the graph looks for its weights inside: these are copied there.
+        settings.add_external_initializers(list(values), list(values.values()))
+        return
+    for name, value in values.items():
+        settings.add_initializer(name, value)
 
 
 def _refuse_fallback(session: Session) -> None:

@@ -72,7 +72,7 @@ def _layer(
     packed = np.concatenate([weights(f"{name}.weight").T for name in names], axis=1)
     bias = np.concatenate([weights(f"{name}.bias") for name in names])
     heads = int(config["num_attention_heads"])
-    context = scheme.self_attention(graph, x, packed, bias, heads, f"{attention}.self")
+    context = scheme.self_attention(graph, x, packed, bias, heads, names[0])
     if last:
         # The pooler reads the first token only: nothing after the last attention needs the other rows.
         context, x = graph.row(context, 0), graph.row(x, 0)

@@ -39,7 +39,10 @@ class Scheme(Protocol):
     def self_attention(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
     ) -> Value:
-        """Bidirectional attention over unpadded rows: packed projection ``weight`` [hidden, 3 * hidden] and softmax."""
+        """Bidirectional attention over unpadded rows: packed projection ``weight`` [hidden, 3 * hidden] and softmax.
+
+        ``name`` is that of the queries' weight, whose input is that of all three.
+        """
 
     def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
         """Rows ``ids`` (int64 [batch, sequence]) of ``table`` [rows, hidden] as float32 [batch, sequence, hidden]."""
@@ -74,7 +77,7 @@ def scheme(
         Float32(),
         Half(),
         Int8Dynamic(),
-        Int8Static(ranges or {}),
+        Int8Static(ranges or {}, spans or {}),
         Int8Blocks(),
         QdqInt8(spans or {}),
         *map(Int4Blocks, BLOCK_SIZES),

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from edgelm_export.graph import GraphBuilder, Value
 from edgelm_export.quantize import CacheScales
 from edgelm_export.quantize.attention import plain_attention, scaled
+from edgelm_export.quantize.calibration import Span, scale_of
 from edgelm_export.quantize.rounding import per_channel
-
-Span = tuple[float, float]
 
 
 class QdqInt8:
@@ -64,9 +63,6 @@ class QdqInt8:
 
     def _rounded(self, graph: GraphBuilder, x: Value, name: str) -> Value:
         """``x`` as uint8 over its span, and back."""
-        low, high = self._spans[name]
-        low, high = min(low, 0.0), max(high, 0.0)  # zero has to be a number of the 256
-        step = (high - low) / 255 or 1.0
-        scale = graph.weight(f"{name}.x_scale", np.array(step, np.float32))
-        zero = graph.weight(f"{name}.x_zero", np.array(round(-low / step), np.uint8))
+        step, middle = scale_of(self._spans[name])
+        scale, zero = graph.weight(f"{name}.x_scale", step), graph.weight(f"{name}.x_zero", middle)
         return graph.one("DequantizeLinear", [graph.one("QuantizeLinear", [x, scale, zero]), scale, zero])
