@@ -7,7 +7,7 @@ import sys
 
 from perf.bench import ROOT
 
-MEASUREMENTS = ("cold_start", "throughput", "generation", "engine", "export_cost", "network")
+MEASUREMENTS = ("cold_start", "throughput", "generation", "engine", "export_cost", "network", "neighbour")
 
 
 def main() -> None:

@@ -9,9 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgelm_export import families, taskmetrics, verify
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.finetune.data import Row
@@ -19,6 +16,7 @@ from edgelm_export.graph import WEIGHTS_FILE
 from edgelm_export.metrics import format_table
 from edgelm_export.quantize import CacheScales, scheme
 from edgelm_export.quantize.calibration import calibration_texts
+from edgelm_export.quantize.ranges import Range, Span
 from edgelm_export.targets import Built, check_targets, schemes_for
 from edgelm_runtime.bundle import open_bundle, write_bundle
 from edgelm_runtime.errors import ExportError, InputError
@@ -27,7 +25,7 @@ from edgelm_runtime.manifest import FORMAT, GOLDEN_NAME, Manifest, Variant
 
 # By precision and task, in the order in which they are tried: the fastest first, then those that outliers hurt less.
 SCHEMES: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("int8", "text-classification"): ("int8-static", "int8", "int8-blocks"),
+    ("int8", "text-classification"): ("int8-mixed", "int8", "int8-blocks"),
     ("int8", "text-generation"): ("int8-static", "int8-blocks"),
     ("int4", "text-classification"): ("int4-64", "int4-32"),
     ("int4", "text-generation"): ("int4-64", "int4-32"),
@@ -124,16 +122,19 @@ def export(options: ExportOptions) -> ExportReport:
     if options.kv_cache != "fp32" and checkpoint.task != "text-generation":
         raise InputError(f"{options.checkpoint} is a classifier, which has no cache; leave out --kv-cache")
     check_targets(options.targets, checkpoint.task)
+    if options.calibration is not None and checkpoint.task == "text-generation":
+        raise InputError(f"{options.checkpoint} is a generator, which is not calibrated; leave out --calibration")
     draft = _manifest(checkpoint, options)
     rows = taskmetrics.evaluation_rows(options.eval_file, draft.serves) if options.eval_file else []
-    cases, ranges = verify.consult(checkpoint, draft.prompts, draft.languages, draft.serves)
+    texts = calibration_texts(options.calibration) if options.calibration else []
+    cases, ranges = verify.consult(checkpoint, draft, texts)
     with _scratch_folder(options.out) as scratch:
-        source = _Source(checkpoint, draft, ranges, Path(scratch), spans=_spans(checkpoint, cases, options))
+        source = _Source(checkpoint, draft, ranges, Path(scratch))
         names = _schemes(options, checkpoint.task)
         if options.kv_cache == "int8":
             source = replace(source, cache=verify.cache_scales(source.bundle(names[0]), cases))
         used, folder, parity = _accepted(source, cases, names)
-        others = _others(source, cases, options)
+        others = _others(source, cases, options, texts or [case.text for case in cases])
         metrics = _metrics(source, rows, folder)
         latency = verify.measure_latency(folder, cases)
         quality = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
@@ -174,10 +175,10 @@ class _Source:
 
     checkpoint: Checkpoint
     draft: Manifest
-    ranges: Mapping[str, NDArray[np.float32]]
+    ranges: Mapping[str, Range]
     scratch: Path
     cache: CacheScales | None = None
-    spans: Mapping[str, verify.Span] | None = None
+    spans: Mapping[str, Span] | None = None
 
     def bundle(self, name: str) -> Path:
         """A bundle in the scheme ``name``, without goldens and quality figures, for the runtime to be measured with."""
@@ -212,21 +213,13 @@ def _accepted(source: _Source, cases: Sequence[verify.Case], names: Sequence[str
     raise parity.error(precision)
 
 
-def _spans(
-    checkpoint: Checkpoint, cases: Sequence[verify.Case], options: ExportOptions
-) -> Mapping[str, verify.Span] | None:
-    """What a classifier's static scales reach over; a generator's lie around zero, and need the ranges only."""
-    if checkpoint.task != "text-classification":
-        if options.calibration is not None:
-            raise InputError(f"{options.checkpoint} is a generator, which is not calibrated; leave out --calibration")
-        return None
-    texts = [case.text for case in cases] if options.calibration is None else calibration_texts(options.calibration)
-    return verify.spans_of(checkpoint, texts, options.calibration_method)
-
-
-def _others(source: _Source, cases: Sequence[verify.Case], options: ExportOptions) -> list[Built]:
+def _others(source: _Source, cases: Sequence[verify.Case], options: ExportOptions, texts: Sequence[str]) -> list[Built]:
     """The variants that further targets want. Raises ParityError where one does not answer like the checkpoint."""
-    return [_built(source, cases, name) for name in schemes_for(options.targets)]
+    wanted = schemes_for(options.targets)
+    if "qdq-int8" in wanted:
+        spans = verify.spans_of(source.checkpoint, texts, options.calibration_method)
+        source = replace(source, spans=spans)
+    return [_built(source, cases, name) for name in wanted]
 
 
 def _built(source: _Source, cases: Sequence[verify.Case], name: str) -> Built:

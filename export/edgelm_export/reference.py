@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from transformers.pytorch_utils import Conv1D
 
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.quantize.ranges import Range
 from edgelm_runtime.generate.guides import Guide
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.sampling import edit_logits
@@ -43,15 +44,12 @@ class Reference:
                 found.append((logits[0, -1] if self._last_only else logits[0]).numpy().copy())
         return found
 
-    def logits_and_ranges(
-        self, rows: Sequence[Sequence[int]]
-    ) -> tuple[list[NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
-        """`logits`, and the largest absolute inputs, float32 [in], of every linear layer on the way, by its name."""
-        ranges: dict[str, NDArray[np.float32]] = {}
+    def logits_and_ranges(self, rows: Sequence[Sequence[int]]) -> tuple[list[NDArray[np.float32]], dict[str, Range]]:
+        """`logits`, and the range of the inputs of every linear layer on the way, by its name."""
+        ranges: dict[str, Range] = {}
 
         def note(name: str, inputs: NDArray[np.float32]) -> None:
-            largest = np.abs(inputs).max(axis=0)
-            ranges[name] = np.maximum(largest, ranges.get(name, largest))
+            ranges[name] = Range.of(inputs).joined(ranges.get(name))
 
         return self.watched(rows, note), ranges
 

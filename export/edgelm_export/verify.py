@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
-from edgelm_export.quantize.calibration import ROOM, Calibration
+from edgelm_export.quantize.calibration import Calibration
+from edgelm_export.quantize.ranges import ROOM, Range, Span
 from edgelm_export.texts import verification_inputs
 from edgelm_runtime.errors import ParityError, UnsupportedCheckpoint
 from edgelm_runtime.generate.cache import KVCache
 from edgelm_runtime.generate.loop import PREFILL_CHUNK, prefill
 from edgelm_runtime.loader import load
+from edgelm_runtime.manifest import Manifest
 from edgelm_runtime.tasks.sentiment import softmax
 from edgelm_runtime.tokenizer import TextTokenizer
 
 Logits = NDArray[np.float32]
-Span = tuple[float, float]
 GOLDENS = 8
 STEPWISE = 8  # prompts that are also read token by token
 GOLDEN_TOKENS = 48
@@ -85,25 +86,27 @@ class Parity:
 
 
 def consult(
-    checkpoint: Checkpoint, prompts: Mapping[str, str], languages: Sequence[str], serves: Sequence[str]
-) -> tuple[list[Case], dict[str, NDArray[np.float32]]]:
+    checkpoint: Checkpoint, draft: Manifest, calibration: Sequence[str] = ()
+) -> tuple[list[Case], dict[str, Range]]:
     """The verification inputs of every served task with torch's answers, and the ranges of its activations.
 
-    Torch's model is loaded and let go in here.
+    ``calibration`` are further texts for the ranges alone. Torch's model is loaded and let go in here.
     """
     from edgelm_export.reference import Reference
 
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
-    chosen = [(task, text) for task in serves for text in verification_inputs(task, languages)]
-    rows = [_ids(tokenizer, prompts.get(task), text) for task, text in chosen]
-    logits, ranges = Reference(checkpoint).logits_and_ranges(rows)
-    for (_, text), expected in zip(chosen, logits, strict=True):
+    chosen = [(task, text) for task in draft.serves for text in verification_inputs(task, draft.languages)]
+    rows = [_ids(tokenizer, draft.prompts.get(task), text) for task, text in chosen]
+    further = [_ids(tokenizer, None, text) for text in calibration]
+    logits, ranges = Reference(checkpoint).logits_and_ranges([*rows, *further])
+    for (_, text), expected in zip(chosen, logits, strict=False):
         if not np.isfinite(expected).all():
             raise UnsupportedCheckpoint(
                 f"{checkpoint.folder}: in torch itself its answer to {text[:80]!r} is NaN or infinite; "
                 "its weights are broken, train it again with a lower learning rate"
             )
-    cases = [Case(task, text, ids, expected) for (task, text), ids, expected in zip(chosen, rows, logits, strict=True)]
+    answered = zip(chosen, rows, logits, strict=False)
+    cases = [Case(task, text, ids, expected) for (task, text), ids, expected in answered]
     return cases, ranges
 
 

@@ -24,6 +24,7 @@ from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.quantize.int8_blocks import Int8Blocks
 from edgelm_export.quantize.int8_dynamic import Int8Dynamic
+from edgelm_export.quantize.int8_mixed import Int8Mixed
 from edgelm_export.quantize.int8_static import Int8Static
 from edgelm_export.texts import verification_inputs
 from edgelm_runtime import bundle as bundles
@@ -64,7 +65,7 @@ def test_a_bundle_that_answers_otherwise_is_refused(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     generator = np.random.default_rng(0)
-    for used in (Int8Dynamic, Int8Static, Int8Blocks):
+    for used in (Int8Dynamic, Int8Mixed, Int8Static, Int8Blocks):
         placed = used.linear
 
         def perturbed(self: Any, graph: Any, x: Any, weight: Any, *rest: Any, placed: Any = placed, **more: Any) -> Any:
@@ -239,4 +240,4 @@ def test_an_evaluation_file_without_usable_rows_is_refused(bert_folder: Path, tm
 def test_an_unknown_precision_is_a_bug_of_the_caller(bert_folder: Path, tmp_path: Path) -> None:
     with pytest.raises((KeyError, ValueError)):
         export(ExportOptions(bert_folder, tmp_path / "bundle", precision="int3"))
-    assert {name for name, _ in pipeline.SCHEMES} == set(verify.TOLERANCES)
+    assert {*(name for name, _ in pipeline.SCHEMES), "fp16"} == set(verify.TOLERANCES)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -13,9 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from edgelm_export.graph import GraphBuilder
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.quantize import int8_static, scheme
+from edgelm_export.quantize.int8_mixed import Int8Mixed, apart
 from edgelm_export.quantize.int8_static import levels
+from edgelm_export.quantize.ranges import Range
 from edgelm_export.quantize.rounding import (
     BLOCK_SIZES,
     ZERO_POINT,
@@ -26,6 +31,7 @@ from edgelm_export.quantize.rounding import (
 )
 from edgelm_export.verify import distance
 from edgelm_runtime.bundle import open_bundle
+from edgelm_runtime.session import SessionOptions, create_session, run
 from edgelm_runtime.verify import verify_bundle
 from tests.export.tiny import Graph, build, gpt2, rows, save_gpt2, torch_logits
 
@@ -185,3 +191,40 @@ def test_an_export_with_outliers_takes_the_blocks(attention_outlier: Any, tmp_pa
 
 def test_an_export_without_outliers_takes_the_fastest(gpt2_folder: Path, tmp_path: Path) -> None:
     assert export(ExportOptions(gpt2_folder, tmp_path / "bundle")).scheme == "int8-static"
+
+
+def ranges(*largest: float) -> Range:
+    values = np.array(largest, np.float32)
+    return Range(-values, values)
+
+
+def test_channels_are_taken_apart_where_the_others_gain() -> None:
+    rest = [1.0] * 20
+    assert apart(ranges(*rest, 30.0)).tolist() == [13, 14, 15, 16, 17, 18, 19, 20]
+    assert apart(ranges(*rest, 1.49)).tolist() == []
+    assert apart(ranges(*rest, *[30.0] * 9)).tolist() == []  # one of them would be left among the others
+    assert apart(ranges(*[5.0] * 8)).tolist() == []  # and here nothing would be left
+
+
+@given(arrays(np.float32, (12, 24), elements=st.floats(-4, 4, width=32)), st.integers(0, 23), st.booleans())
+@settings(max_examples=30)
+def test_a_mixed_product_is_near_the_exact_one(x: NDArray[np.float32], channel: int, biased: bool) -> None:
+    x[0], x[1], x[:, channel] = 4, -4, 400
+    weight = np.random.default_rng(1).normal(size=(24, 5)).astype(np.float32)
+    bias = np.arange(5, dtype=np.float32) if biased else None
+    graph = GraphBuilder("mixed")
+    given = graph.input("x", ir.DataType.FLOAT, ["rows", 24])
+    made = Int8Mixed({"layer": Range.of(x)}).linear(graph, given, weight, bias, "layer")
+    graph.output(made, "product", ir.DataType.FLOAT, ["rows", 5])
+    session = create_session(graph.serialize().graph, SessionOptions(1))
+    (found,) = run(session, {"x": x}, ["product"])
+    exact = x @ weight + (0 if bias is None else bias)
+    # A step of the inputs is 8.8 / 255, one of the weights at most 4 / 127: half of each, over 24 channels.
+    np.testing.assert_allclose(found, exact, atol=24 * (4 * 4 / 254 + 4 * 8.8 / 510))
+
+
+def test_without_a_range_a_mixed_scheme_takes_the_blocks() -> None:
+    graph = GraphBuilder("blocks")
+    given = graph.input("x", ir.DataType.FLOAT, ["rows", 32])
+    graph.output(Int8Mixed({}).linear(graph, given, np.ones((32, 2)), None, "l"), "y", ir.DataType.FLOAT, ["rows", 2])
+    assert [node.op_type for node in onnx.load_from_string(graph.serialize().graph).graph.node] == ["MatMulNBits"]

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgelm_export.pipeline import ExportOptions, export
-from edgelm_export.quantize.calibration import METHODS, MIN_TEXTS, ROOM, Calibration, calibration_texts, scale_of
+from edgelm_export.quantize.calibration import METHODS, MIN_TEXTS, Calibration, calibration_texts
+from edgelm_export.quantize.ranges import ROOM, scale_of
 from edgelm_export.targets import TARGETS, check_targets, schemes_for
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.device import KINDS

@@ -151,7 +151,7 @@ def build(model: Any, used: str = "fp32", weights: families.Weights | None = Non
     config = model.config.to_dict()
     family = families.family(config["model_type"])
     family.check(config)
-    ranges = input_ranges(model) if used == "int8-static" else {}
+    ranges = input_ranges(model) if used in ("int8-static", "int8-mixed") else {}
     return family.build(weights or Tensors(model), config, scheme(used, ranges), CONTEXT).graph
 
 

@@ -24,6 +24,7 @@ FIGURES = {
     "generation": set(),
     "engine": {"outside onnxruntime / a token", "tokens/s, 4 answers / one", "facts locked / plain"},
     "export_cost": {"export", "export, peak / checkpoint"},
+    "neighbour": {"idle model, CPU", "frame p99, beside answers at low priority"},
     "network": {"sentiment: connect", "summary: sendto", "description: all network calls"},
 }
 

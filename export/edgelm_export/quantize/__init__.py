@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from edgelm_export.graph import GraphBuilder, Value
+from edgelm_export.quantize.ranges import Range, Span
 
 CacheScales = Mapping[str, NDArray[Any]]
 
@@ -53,14 +54,14 @@ class Scheme(Protocol):
 
 def scheme(
     name: str,
-    ranges: Mapping[str, NDArray[Any]] | None = None,
+    ranges: Mapping[str, Range] | None = None,
     cache: CacheScales | None = None,
-    spans: Mapping[str, tuple[float, float]] | None = None,
+    spans: Mapping[str, Span] | None = None,
 ) -> Scheme:
-    """The scheme of that name: fp32, fp16, int8 (dynamic), int8-static, int8-blocks, qdq-int8, or int4-32, -64, -128.
+    """The scheme of that name: fp32, fp16, int8 (dynamic), int8-mixed, -static, -blocks, qdq-int8, int4-32, -64, -128.
 
-    ``ranges`` is what a static scheme needs: the largest absolute inputs, float32 [in], of every linear layer.
-    ``spans`` are the smallest and largest inputs of each, for qdq-int8. ``cache`` makes the KV cache int8.
+    ``ranges`` is what int8-static and int8-mixed need: the inputs of every linear layer. ``spans`` are the smallest and
+    largest inputs of each, for qdq-int8. ``cache`` makes the KV cache int8.
 
     Raises:
         KeyError: no scheme has that name; the command line offers only names that exist.
@@ -70,6 +71,7 @@ def scheme(
     from edgelm_export.quantize.int4_blocks import BLOCK_SIZES, Int4Blocks
     from edgelm_export.quantize.int8_blocks import Int8Blocks
     from edgelm_export.quantize.int8_dynamic import Int8Dynamic
+    from edgelm_export.quantize.int8_mixed import Int8Mixed
     from edgelm_export.quantize.int8_static import Int8Static
     from edgelm_export.quantize.qdq import QdqInt8
 
@@ -77,7 +79,8 @@ def scheme(
         Float32(),
         Half(),
         Int8Dynamic(),
-        Int8Static(ranges or {}, spans or {}),
+        Int8Static(ranges or {}),
+        Int8Mixed(ranges or {}),
         Int8Blocks(),
         QdqInt8(spans or {}),
         *map(Int4Blocks, BLOCK_SIZES),

@@ -11,23 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.finetune.data import check_fields, read_rows
+from edgelm_export.quantize.ranges import ROOM, Span
 from edgelm_runtime.errors import InputError
 
 METHODS = ("minmax", "entropy", "percentile")
 MIN_TEXTS = 8
 MAX_TEXTS = 512
 BINS, QUANTIZED_BINS, PERCENTILE = 2048, 128, 99.99
-ROOM = 1.1  # how far beyond the extremes of a few texts a scale reaches; what is beyond that saturates
-
-Span = tuple[float, float]
-
-
-def scale_of(span: Span) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Scale and zero point that spread a span over uint8; zero is one of the 256 numbers."""
-    low, high = min(span[0], 0.0), max(span[1], 0.0)
-    # A span so small that float32 loses the digits of its step holds nothing but zero.
-    step = (high - low) / 255 if high - low > 1e-30 else 1.0
-    return np.array(step, np.float32), np.array(round(-low / step), np.uint8)
 
 
 class Calibration:

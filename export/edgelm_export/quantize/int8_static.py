@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
-from edgelm_export.quantize.calibration import ROOM, Span, scale_of
 from edgelm_export.quantize.int8_dynamic import Int8Dynamic, TablesInBlocks, linear_by_block
+from edgelm_export.quantize.ranges import ROOM, Range
 from edgelm_export.quantize.rounding import ZERO_POINT, per_channel
 
 ALPHA = 0.5  # of the outliers' size goes into the weights
@@ -35,59 +35,40 @@ def levels(largest: NDArray[np.float32], weight: NDArray[Any]) -> NDArray[np.flo
 class Int8Static(TablesInBlocks):
     """QuantizeLinear and MatMulIntegerToFloat where the range of the input is known, MatMulNBits elsewhere.
 
-    ``ranges`` has the largest absolute inputs, float32 [in], of the linear layers by name; ``spans`` the smallest and
-    largest ones, for scales that need not lie around zero.
+    ``ranges`` has the inputs of the linear layers by name.
     """
 
     name = "int8-static"
     precision = "int8"
 
-    def __init__(self, ranges: Mapping[str, NDArray[np.float32]], spans: Mapping[str, Span]) -> None:
+    def __init__(self, ranges: Mapping[str, Range]) -> None:
         self._ranges = ranges
-        self._spans = spans
 
     def linear(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
         *, outliers: bool = False,
     ) -> Value:  # fmt: skip
         """One scale for all rows; for outliers the inputs are levelled first. MatMulNBits for ranges not measured."""
-        largest = self._ranges.get(name)
-        if largest is None or not largest.any():
+        known = self._ranges.get(name)
+        if known is None or not known.largest.any():
             return linear_by_block(graph, x, weight, bias, name)
+        largest = known.largest
         if outliers:
             level = levels(largest, weight)
             x = graph.multiply(x, graph.weight(f"{name}.level", 1 / level))
             weight, largest = weight * level[:, None], largest / level
-        step, middle = np.array(ROOM * largest.max() / 127, np.float32), np.array(ZERO_POINT, np.uint8)
-        if name in self._spans and not outliers:
-            step, middle = scale_of(self._spans[name])
-        x_scale, x_zero = graph.weight(f"{name}.x_scale", step), graph.weight(f"x_zero_{middle}", middle)
-        return _product(graph, graph.one("QuantizeLinear", [x, x_scale, x_zero]), x_scale, x_zero, weight, bias, name)
+        rounded, scale = per_channel(weight)
+        x_scale = graph.weight(f"{name}.x_scale", np.array(ROOM * largest.max() / 127, np.float32))
+        x_zero = graph.weight("x_zero", np.array(ZERO_POINT, np.uint8))
+        inputs = [
+            graph.one("QuantizeLinear", [x, x_scale, x_zero]), graph.weight(f"{name}.weight", rounded),
+            x_scale, graph.weight(f"{name}.scale", scale), x_zero,
+            *([] if bias is None else [None, graph.weight(f"{name}.bias", bias)]),
+        ]  # fmt: skip
+        return graph.one("MatMulIntegerToFloat", inputs, domain=MICROSOFT)
 
     def self_attention(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
     ) -> Value:
-        """Three products of the same rounded rows, MultiHeadAttention in float32; dynamic where there is no span."""
-        if name not in self._spans:
-            return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name)
-        step, middle = scale_of(self._spans[name])
-        x_scale, x_zero = graph.weight(f"{name}.x_scale", step), graph.weight(f"x_zero_{middle}", middle)
-        rounded = graph.one("QuantizeLinear", [x, x_scale, x_zero])
-        parts = [
-            _product(graph, rounded, x_scale, x_zero, *part, f"{name}.{index}")
-            for index, part in enumerate(zip(np.split(weight, 3, axis=1), np.split(bias, 3), strict=True))
-        ]
-        return graph.one("MultiHeadAttention", parts, {"num_heads": heads}, MICROSOFT)
-
-
-def _product(
-    graph: GraphBuilder, rounded: Value, x_scale: Value, x_zero: Value, weight: NDArray[Any], bias: NDArray[Any] | None,
-    name: str,
-) -> Value:  # fmt: skip
-    """MatMulIntegerToFloat of uint8 rows with ``weight`` [in, out] by channel."""
-    values, scale = per_channel(weight)
-    inputs = [
-        rounded, graph.weight(f"{name}.weight", values), x_scale, graph.weight(f"{name}.scale", scale), x_zero,
-        *([] if bias is None else [None, graph.weight(f"{name}.bias", bias)]),
-    ]  # fmt: skip
-    return graph.one("MatMulIntegerToFloat", inputs, domain=MICROSOFT)
+        """As Int8Dynamic: an encoder reads a text in one run."""
+        return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name)

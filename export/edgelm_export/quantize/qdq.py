@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgelm_export.graph import GraphBuilder, Value
 from edgelm_export.quantize import CacheScales
 from edgelm_export.quantize.attention import plain_attention, scaled
-from edgelm_export.quantize.calibration import Span, scale_of
+from edgelm_export.quantize.ranges import Span, scale_of
 from edgelm_export.quantize.rounding import per_channel
 
 

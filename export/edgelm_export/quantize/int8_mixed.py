@@ -1,0 +1,92 @@
+"""int8 weights by output channel, activations rounded to scales measured at export, outlier channels in float32.
+
+A few channels of a transformer's activations are ten times larger than the others, and a scale that reaches them rounds
+the others away. They are multiplied apart, in float32, and the two products added (LLM.int8(), Dettmers et al., 2022;
+there they are found while running, here at export).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.quantize.int8_dynamic import Int8Dynamic, TablesInBlocks, linear_by_block
+from edgelm_export.quantize.ranges import Range, scale_of
+from edgelm_export.quantize.rounding import per_channel
+
+APART = 8  # channels in float32
+WORTH = 1.5  # how much finer the scale of the others has to become for that
+
+
+class Int8Mixed(TablesInBlocks):
+    """QuantizeLinear and MatMulIntegerToFloat, MultiHeadAttention in float32, for the layers in ``ranges``."""
+
+    name = "int8-mixed"
+    precision = "int8"
+
+    def __init__(self, ranges: Mapping[str, Range]) -> None:
+        self._ranges = ranges
+
+    def linear(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
+        *, outliers: bool = False,
+    ) -> Value:  # fmt: skip
+        """One scale for all rows, and a product in float32 for outlier channels; blocks where no range was measured."""
+        known = self._ranges.get(name)
+        if known is None:
+            return linear_by_block(graph, x, weight, bias, name)
+        return _Rounded(graph, x, known, name).product(weight, bias, name)
+
+    def self_attention(
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
+    ) -> Value:
+        """Three products of the same rounded rows, MultiHeadAttention in float32; dynamic where there is no range."""
+        known = self._ranges.get(name)
+        if known is None:
+            return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name)
+        rounded = _Rounded(graph, x, known, name)
+        parts = zip(np.split(weight, 3, axis=1), np.split(bias, 3), strict=True)
+        products = [rounded.product(*part, f"{name}.{index}") for index, part in enumerate(parts)]
+        return graph.one("MultiHeadAttention", products, {"num_heads": heads}, MICROSOFT)
+
+
+class _Rounded:
+    """The inputs of one or more products: rounded to uint8, and the channels that are taken apart."""
+
+    def __init__(self, graph: GraphBuilder, x: Value, known: Range, name: str) -> None:
+        self._graph = graph
+        self._apart = apart(known)
+        step, middle = scale_of(known.span(self._apart))
+        self._scale = graph.weight(f"{name}.x_scale", step)
+        self._zero = graph.weight(f"x_zero_{middle}", middle)
+        self._values = graph.one("QuantizeLinear", [x, self._scale, self._zero])
+        if len(self._apart):
+            self._outliers = graph.one("Gather", [x, graph.weight(f"{name}.apart", self._apart)], {"axis": -1})
+
+    def product(self, weight: NDArray[Any], bias: NDArray[Any] | None, name: str) -> Value:
+        """The product with ``weight`` [in, out], and ``bias`` [out] added."""
+        graph, rows = self._graph, weight.copy()
+        rows[self._apart] = 0  # those channels are rounded too, and may be clipped: nothing of them counts
+        values, scale = per_channel(rows)
+        inputs = [
+            self._values, graph.weight(f"{name}.weight", values), self._scale, graph.weight(f"{name}.scale", scale),
+            self._zero, *([] if bias is None else [None, graph.weight(f"{name}.bias", bias)]),
+        ]  # fmt: skip
+        product = graph.one("MatMulIntegerToFloat", inputs, domain=MICROSOFT)
+        if not len(self._apart):
+            return product
+        outliers = graph.weight(f"{name}.apart_weight", np.ascontiguousarray(weight[self._apart], np.float32))
+        return graph.add(product, graph.one("MatMul", [self._outliers, outliers]))
+
+
+def apart(known: Range) -> NDArray[np.int64]:
+    """The channels to take apart, ascending: the APART largest, where the others' scale is WORTH times as fine then."""
+    largest = known.largest
+    found = np.sort(np.argsort(largest, kind="stable")[-APART:]).astype(np.int64)
+    rest = np.delete(largest, found)
+    worth = rest.size > 0 and float(largest.max()) >= WORTH * float(rest.max())
+    return found if worth else np.empty(0, np.int64)
