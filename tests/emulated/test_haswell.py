@@ -43,8 +43,9 @@ def test_the_answers_of_this_machine_are_given_there(cpu: Machine, name: str, tm
 
 
 @pytest.mark.parametrize("name", ["sentiment-zh", "sentiment-en"])
-def test_golden_answers_are_given_there(name: str) -> None:
-    assert HASWELL.verify(BUNDLES / name)["golden"] >= 7
+@pytest.mark.parametrize("cpu", [HASWELL, NEHALEM], ids=["haswell", "nehalem"])
+def test_golden_answers_are_given_there(cpu: Machine, name: str) -> None:
+    assert cpu.verify(BUNDLES / name)["golden"] >= 7
 
 
 def test_without_exact_products_they_are_not() -> None:

@@ -55,6 +55,17 @@ def test_a_classifier_becomes_a_bundle(bert_folder: Path, tmp_path: Path, precis
         np.testing.assert_allclose([result.scores["negative"], result.scores["positive"]], expected, atol=tolerance)
 
 
+def test_goldens_are_answers_that_rounding_hardly_moved(bert_folder: Path, tmp_path: Path) -> None:
+    export(ExportOptions(bert_folder, tmp_path / "bundle"))
+    model = load(tmp_path / "bundle")
+    texts = REVIEWS["zh"][:4] + REVIEWS["en"][:4]
+    moved = np.tile([[0.0, 0.0], [3.0, -3.0]], (len(texts) // 2, 1))
+    logits = model.logits([model.tokenize(text) for text in texts]) + moved
+    cases = [verify.Case("sentiment", text, model.tokenize(text), row) for text, row in zip(texts, logits, strict=True)]
+    goldens = json.loads(verify.make_goldens(tmp_path / "bundle", cases))["classification"]
+    assert [entry["text"] for entry in goldens] == list(texts[::2])
+
+
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_a_generator_becomes_a_bundle(gpt2_folder: Path, tmp_path: Path, precision: str) -> None:
     report = export(ExportOptions(gpt2_folder, tmp_path / "bundle", precision=precision))
