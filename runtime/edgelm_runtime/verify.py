@@ -19,7 +19,7 @@ from .placement import DEFAULTS, LoadOptions, with_note
 from .tasks import TASKS, task_class
 
 SCORE_TOLERANCE = 0.02  # instruction sets round int8 products' scales differently
-LOGIT_TOLERANCE = 0.1  # two tokens whose logits are this near may change places between instruction sets
+LOGIT_TOLERANCE = 0.2  # tokens this near may change places: one activation rounded otherwise moves them by 0.18
 _SHOWN = 200
 
 

@@ -16,6 +16,7 @@ from edgelm_runtime.loader import load
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = ROOT / "runtime" / "edgelm_runtime" / "bundles"
+ARM64 = Path(os.environ.get("EDGELM_ARM64") or ROOT / ".perf" / "arm64")
 # Verifies the bundle named last as a runtime that does not know that products saturate would.
 UNPROTECTED = """
 import sys
@@ -88,3 +89,12 @@ def answer(bundle: Bundle, task: str, text: str) -> dict[str, Any]:
         return {"text": text, "label": result.label, "scores": dict(result.scores)}
     ids = model.infer(model.tokenize(text), max_new_tokens=NEW_TOKENS, temperature=0.0)
     return {"task": task, "text": text, "answer": model.decode(ids), "ids": ids, "max_new_tokens": NEW_TOKENS}
+
+
+def arm64(cpu: str) -> Machine:
+    """An ARM64 CPU of qemu's list, with the Python that make_arm64.sh made; its files come before the host's."""
+    packages = [ARM64 / "site", ROOT, ROOT / "runtime"]
+    return Machine(
+        ("qemu-aarch64", "-L", str(ARM64), "-cpu", cpu, str(ARM64 / "usr" / "bin" / "python3")),
+        {"PYTHONPATH": os.pathsep.join(map(str, packages)), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
