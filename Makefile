@@ -9,10 +9,10 @@ RUNTIME := $(VENV)/.installed-runtime
 ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs clean perf perf-smoke perf-decode
+.PHONY: help run test test-emulated check format docs clean perf perf-smoke perf-decode
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -40,6 +40,9 @@ I have worn it to work with jeans and boots and got many compliments. It is a gr
 
 test: $(ALL) ## install the rest and run every test
 	$(BIN)/python -m pytest
+
+test-emulated: $(ALL) ## other CPUs: apt-get install qemu-user; for ARM64 also tests/emulated/make_arm64.sh
+	$(BIN)/python -m pytest tests/emulated
 
 check: $(ALL) ## lint, formatting, types, import rules
 	$(BIN)/ruff check .
