@@ -13,8 +13,8 @@ from pathlib import Path
 
 from edgelm_runtime.machine import default_threads
 from perf.bench import ROOT
+from perf.beside.ceiling import read_bandwidth
 from perf.decode import summary
-from perf.decode.ceiling import read_bandwidth
 from perf.decode.harness import Bench
 from perf.decode.page import write
 from perf.decode.peers import peers

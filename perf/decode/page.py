@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from perf.beside import page as beside
+from perf.beside.report import cell
 from perf.decode.chart import draw
-from perf.decode.report import HEADER, cell
+from perf.decode.report import HEADER
 
 INTRODUCTION = """\
 # The decoder beside its peers
@@ -42,41 +44,15 @@ def write(report: Mapping[str, Any], folder: Path) -> None:
 
 def page(report: Mapping[str, Any]) -> str:
     """The page as Markdown."""
-    machine, facts = report["machine"], report["facts"]
-    parts = [INTRODUCTION, "## The machine\n"]
-    parts.append(
-        f"{machine['cpu']}, {facts['threads']} threads, {', '.join(machine['isa'])}; large reads "
-        f"{facts['large reads']}; Python {machine['python']}. "
-        f"edgelm {machine['edgelm']} with onnxruntime {machine['onnxruntime']}.\n"
-    )
-    versions = [f"- {name}: {text}" for name, text in facts.items() if name not in ("threads", "large reads", "edgelm")]
-    parts.append("\n".join(versions) + "\n")
-    details = dict(report["details"])
-    failures = details.pop("failures")
-    for shape, rows in details.items():
-        lines = [[cell(row[name]) for name in HEADER] for row in rows]
-        parts.append(f"## {shape}\n\n{_table(HEADER, lines)}\n")
-    goals = [figure for figure in report["figures"] if figure["met"] is not None]
-    parts.append(f"## Goals\n\nRatios of the same round; the median of the rounds.\n\n{_goals(goals)}\n")
+    parts = [INTRODUCTION, beside.machine(report, ("large reads",))]
+    for shape, rows in report["details"].items():
+        if shape != "failures":
+            parts.append(f"## {shape}\n\n{beside.rows(rows, HEADER)}\n")
+    parts.append(beside.goals(report))
     others = [[one["name"], cell(one["median"]), one["unit"]] for one in report["figures"] if one["met"] is None]
     if others:
-        parts.append(f"## Summaries\n\n{_table(('what', 'median', ''), others)}\n")
-    if failures:
-        parts.append("## What did not run\n\n" + "\n".join(f"- {failure[:300]}" for failure in failures) + "\n")
-    return "\n".join(parts)
-
-
-def _goals(figures: Sequence[Mapping[str, Any]]) -> str:
-    rows = []
-    for figure in figures:
-        goal = f"at most {figure['at_most']}" if figure["at_least"] is None else f"at least {figure['at_least']}"
-        rows.append([figure["name"], cell(figure["median"]), goal, "yes" if figure["met"] else "no"])
-    return _table(("what", "median", "goal", "met"), rows)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        parts.append(f"## Summaries\n\n{beside.table(('what', 'median', ''), others)}\n")
+    return "\n".join(parts + beside.failures(report))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,15 @@ Runs in the peers' environments, so it imports the standard library only.
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
+
+from perf.beside import process
+from perf.beside.process import Convert, memory
 
 WARM_TOKENS = 8
 Seen = Callable[[int], None]
@@ -27,9 +27,6 @@ class Engine(Protocol):
 
     def answer(self, prompt: Sequence[int], count: int, seen: Seen) -> None:
         """Give `count` token ids to `seen`, each as soon as it is known."""
-
-
-Convert = Callable[[Path, Path, str], None]
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def measure(engine: Engine, model: Path, plan: Plan) -> Measured:
         measured.tokens.append(ids)
         measured.answer_s.append(times[-1])
         measured.token_ms += [1000 * (after - before) for before, after in pairwise(times)]
-    measured.resident_bytes, measured.peak_bytes = _memory("VmRSS"), _memory("VmHWM")
+    measured.resident_bytes, measured.peak_bytes = memory("VmRSS"), memory("VmHWM")
     return measured
 
 
@@ -92,28 +89,6 @@ def _answer(engine: Engine, prompt: list[int], count: int) -> tuple[list[int], l
     return ids, times
 
 
-def _memory(name: str) -> int:
-    """A line of this process's status, in bytes; 0 where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
-
-
 def main(engine: type[Any], convert: Convert) -> None:
-    """`convert CHECKPOINT FOLDER PRECISION`, or `measure FOLDER PLAN`, whose last line of stdout is the result."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("work", choices=("convert", "measure"))
-    parser.add_argument("paths", type=Path, nargs=2)
-    parser.add_argument("precision", nargs="?", default="")
-    given = parser.parse_args()
-    first, second = given.paths
-    if given.work == "convert":
-        try:
-            convert(first, second, given.precision)
-        except subprocess.CalledProcessError as error:
-            raise SystemExit(error.returncode) from None  # the tool has said why
-        return
-    plan = Plan(**json.loads(second.read_text("utf-8")))
-    print("\n" + json.dumps(asdict(measure(engine(), first, plan))), flush=True)
+    """What a module of engines/ does when it is run."""
+    process.main(convert, lambda model, plan: measure(engine(), model, Plan(**plan)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from perf.bench import Figure, Report, table
+from perf.beside import harness
+from perf.beside.report import add_engines, best_of_rounds, cell, finish
 from perf.decode.peers import Peer
 from perf.decode.protocol import Measured, Plan
 from perf.decode.shapes import product_weights
@@ -25,15 +26,13 @@ OVERHEAD_BYTES = 60e6
 
 
 @dataclass
-class Row:
-    """One engine with one model, and what its rounds measured."""
+class Row(harness.Row[Peer, Plan, Measured]):
+    """One decoder with one model, and what its rounds measured."""
 
-    peer: Peer
-    precision: str
-    folder: Path
-    size: int
-    plan: Plan
-    rounds: list[Measured] = field(default_factory=list)
+    @property
+    def title(self) -> str:
+        """The model, and whether it is asked with prompt lookup."""
+        return f"{self.folder.name}{', lookup' if self.plan.lookup else ''}"
 
     @property
     def speeds(self) -> list[float]:
@@ -65,7 +64,7 @@ class Row:
 
 def print_report(
     bench: Bench, by_shape: Mapping[str, Sequence[Row]], summaries: Sequence[Figure], bandwidth: float
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Print everything; returns what the JSON line holds."""
     report = Report(
         "decode",
@@ -73,10 +72,7 @@ def print_report(
         excludes="imports, one short answer; load is the model's alone, no prompt begins like another",
         facts={"threads": bench.threads, "large reads": f"{bandwidth / 1e9:.1f} GB/s"},
     )
-    for peer in bench.engines:
-        report.facts[peer.title] = ", ".join(f"{name} {version}" for name, version in peer.versions().items()) or "here"
-        for note in peer.notes:
-            report.facts["note"] = note
+    add_engines(report, bench)
     for shape, rows in by_shape.items():
         weights = product_weights(bench.work / "checkpoints" / shape)
         lines = [row.summed(bandwidth, weights) for row in rows]
@@ -86,11 +82,7 @@ def print_report(
         print(f"{_agreement(rows)}\n")
         report.add(*_figures(shape, rows, bandwidth, weights))
     report.add(*summaries)
-    report.details["failures"] = bench.failures
-    for failure in bench.failures:
-        print(f"failed: {failure}")
-    report.print()
-    return report.to_dict()
+    return finish(report, bench)
 
 
 def _agreement(rows: Sequence[Row]) -> str:
@@ -118,7 +110,7 @@ def _figures(shape: str, rows: Sequence[Row], bandwidth: float, weights: int) ->
         ours = [row for row in rows if row.peer.name == "edgelm" and row.precision == precision]
         theirs = [row for row in rows if row.peer.name != "edgelm" and row.precision == precision]
         if ours and theirs:
-            peak = [best(samples) for samples in zip(*map(value, theirs), strict=True)]
+            peak = best_of_rounds(theirs, value, best)
             samples = [mine / other for mine, other in zip(value(ours[0]), peak, strict=True)]
             figures.append(Figure(f"{shape}, {precision}: {name}", "", samples, **goal))
 
@@ -143,10 +135,3 @@ def _figures(shape: str, rows: Sequence[Row], bandwidth: float, weights: int) ->
                 loads = [mine.load_s / theirs.load_s for mine, theirs in pairs]
                 figures.append(Figure(f"{shape}, int8: load / llama.cpp", "", loads, at_most=1.5))
     return figures
-
-
-def cell(value: str | float) -> str:
-    """A table's cell: a number with about three digits."""
-    if isinstance(value, str):
-        return value
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"

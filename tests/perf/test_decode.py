@@ -8,18 +8,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perf.decode import peers as peers_module
+from perf.beside.ceiling import read_bandwidth
 from perf.decode import summary
-from perf.decode.ceiling import read_bandwidth
 from perf.decode.harness import Bench
 from perf.decode.page import write
-from perf.decode.peers import Failed, Peer, peers
+from perf.decode.peers import peers
 from perf.decode.protocol import WARM_TOKENS, Measured, Plan, measure
 from perf.decode.report import Row, print_report
 from perf.decode.shapes import SHAPES, product_weights, prompt
@@ -122,46 +120,6 @@ def test_a_summary_is_compared_without_lookup_and_with() -> None:
     assert figures["summary of quoting, lookup / best peer without"].median == pytest.approx(6.0)
     assert figures["summary of reviews, lookup / OpenVINO with lookup"].median == pytest.approx(2.0)
     assert all(len(text.split()) > 200 for texts in summary.texts() for text in texts)
-
-
-def test_a_process_that_fails_says_why_and_whether_it_crashed() -> None:
-    with pytest.raises(Failed, match="exit code 3: no such model") as failed:
-        peers_module._call(
-            [sys.executable, "-c", "import sys; print('no such model', file=sys.stderr); sys.exit(3)"], 60
-        )
-    assert not failed.value.crashed
-    with pytest.raises(Failed, match="signal 11") as failed:
-        peers_module._call([sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"], 60)
-    assert failed.value.crashed
-    with pytest.raises(Failed, match="no end after"):
-        peers_module._call([sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
-
-
-def test_a_peer_that_crashes_is_built_again_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Sequence[str]] = []
-
-    def call(command: Sequence[str], limit_s: float, extra: Any = None) -> str:
-        calls.append(command)
-        if "pip" in command:
-            assert extra == {"CMAKE_ARGS": "-DGGML_AMX_TILE=OFF -DGGML_AMX_INT8=OFF"}
-            return ""
-        if len(calls) < crashes:
-            raise Failed("signal 4: ", crashed=True)
-        return json.dumps(asdict(Measured()))
-
-    monkeypatch.setattr(peers_module, "_call", call)
-    for crashes in (2, 9):
-        calls.clear()
-        peer: Peer = next(peer for peer in peers() if peer.name == "llama_cpp")
-        peer._python = "python"
-        if crashes == 9:
-            with pytest.raises(Failed, match="signal 4"):
-                peer.measure(tmp_path, PLAN, tmp_path / "plan.json")
-        else:
-            assert peer.measure(tmp_path, PLAN, tmp_path / "plan.json") == Measured()
-        assert len(calls) == 3
-        assert calls[1][-1].startswith("llama-cpp-python==")
-        assert "crashed on this machine and was built again" in peer.notes[0]
 
 
 def test_every_peer_has_its_engine_and_its_requirements() -> None:

@@ -1,4 +1,4 @@
-"""How fast this machine reads memory: no decoder without speculation reads its weights less than once a token."""
+"""How fast this machine reads memory: no model reads its weights for less."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""edgelm beside its peers: what perf.decode and perf.encode share. Environments, processes, rounds in turns, pages."""
