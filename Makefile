@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.installed-runtime
 ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-emulated check format docs clean perf perf-smoke perf-decode
+.PHONY: help run test test-emulated check format docs clean perf perf-smoke perf-decode perf-encode
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ perf: $(ALL) ## measure: cold start, throughput, generation, engine, export, net
 perf-decode: $(ALL) ## the decoder beside its peers: installs each (12 GB, a compiler), then about an hour
 	$(BIN)/python -m perf.decode --page docs $(if $(SUMMARY),--summary $(SUMMARY))
 
+perf-encode: $(ALL) ## the encoder beside its peers: installs each (8 GB), then about half an hour
+	$(BIN)/python -m perf.encode --page docs
+
 perf-smoke: $(ALL) ## the same with tiny models, in seconds: shows that the measurements run
 	$(BIN)/python -m perf --smoke
 	$(BIN)/python -m perf.decode --smoke --rounds 1
+	$(BIN)/python -m perf.encode --smoke --rounds 1

@@ -22,7 +22,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a BERT encoder."""
+    """Sizes of a BERT encoder, and the standard deviation of its weights."""
 
     hidden: int = 768
     layers: int = 12
@@ -30,6 +30,7 @@ class Shape:
     inner: int = 3072
     vocabulary: int = 30522
     positions: int = 512
+    deviation: float = 0.02
 
 
 BASE = Shape()
@@ -59,14 +60,14 @@ def _pair(name: str, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]
     return [(f"{name}.weight", shape), (f"{name}.bias", shape[:1])]
 
 
-def values(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-    """BERT's own initialisation: norms are ones, biases zeros, the rest normal with deviation 0.02."""
+def values(name: str, shape: tuple[int, ...], deviation: float, random: np.random.Generator) -> np.ndarray:
+    """BERT's own initialisation: norms are ones, biases zeros, the rest normal."""
     if name.endswith(".bias"):
         return np.zeros(shape, np.float32)
     if "LayerNorm" in name:
         return np.ones(shape, np.float32)
     drawn = random.standard_normal(shape, dtype=np.float32)
-    drawn *= np.float32(0.02)
+    drawn *= np.float32(deviation)
     return drawn
 
 
@@ -84,7 +85,7 @@ def write_weights(path: Path, shape: Shape) -> int:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, dimensions in tensors(shape):
-            values(name, dimensions, random).astype("<f4").tofile(file)
+            values(name, dimensions, shape.deviation, random).astype("<f4").tofile(file)
     return offset
 
 
@@ -133,6 +134,7 @@ def write_config(folder: Path, shape: Shape) -> None:
         "max_position_embeddings": shape.positions,
         "type_vocab_size": 2,
         "layer_norm_eps": 1e-12,
+        "position_embedding_type": "absolute",
         "pad_token_id": 0,
         "id2label": {"0": "negative", "1": "positive"},
         "label2id": {"negative": 0, "positive": 1},

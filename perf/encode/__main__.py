@@ -1,0 +1,84 @@
+"""Encoders side by side: `make perf-encode`, or `python -m perf.encode [--engines edgelm,openvino] [--rounds 5]`.
+
+Every engine answers in a process of its own, one after the other, some rounds long, and nothing else runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from edgelm_export.texts import verification_inputs
+from edgelm_runtime.bundle import default_bundles, open_bundle
+from edgelm_runtime.device import default_threads
+from perf.bench import ROOT
+from perf.beside.ceiling import read_bandwidth
+from perf.encode.ceiling import int8_products
+from perf.encode.harness import Bench
+from perf.encode.page import write
+from perf.encode.peers import peers
+from perf.encode.report import CEILED, Ceilings, Row, print_report
+from perf.encode.shapes import DEFAULT_BUNDLE, SHAPES
+
+BESIDE_DEFAULT = ("minilm-l6", "smoke")  # the shapes that the default bundle is measured beside
+
+
+def main() -> None:
+    given = _arguments()
+    shapes = ["smoke"] if given.smoke else [shape for shape in SHAPES if shape != "smoke"]
+    engines = [peer for peer in peers() if given.engines is None or peer.name in given.engines.split(",")]
+    bench = Bench(given.work, given.smoke, given.threads or default_threads(), engines)
+    bench.work.mkdir(parents=True, exist_ok=True)
+    bench.install()
+    by_shape = {shape: _rows(bench, shape) for shape in shapes}
+
+    ceilings = Ceilings(read_bandwidth(bench.threads, given.smoke), [])
+    for shape, rows in by_shape.items():
+        ceiled = shape in CEILED
+        by_shape[shape] = bench.rounds(
+            rows, given.rounds, (lambda: _measure_products(bench, ceilings)) if ceiled else None
+        )
+    report = print_report(bench, by_shape, ceilings)
+    (bench.work / "report.json").write_text(json.dumps(report, ensure_ascii=False), "utf-8")
+    if given.page:
+        write(report, given.page)
+
+
+def _rows(bench: Bench, shape: str) -> list[Row]:
+    """The shape's checkpoint, converted for everyone; the default bundle beside the shape that it has."""
+    checkpoint = bench.work / "checkpoints" / shape
+    if not checkpoint.is_dir():
+        subprocess.run([sys.executable, "-m", "perf.encode.shapes", shape, str(checkpoint)], cwd=ROOT, check=True)
+    texts = verification_inputs("sentiment", ("en",))
+    rows = list(bench.convert(checkpoint, shape, bench.plan(texts, SHAPES[shape].positions)))
+    if shape in BESIDE_DEFAULT:
+        manifest = open_bundle(default_bundles()[DEFAULT_BUNDLE], verify="lazy").manifest
+        rows += bench.default_bundle(bench.plan(texts, manifest.tokenizer.max_tokens))
+    return rows
+
+
+def _measure_products(bench: Bench, ceilings: Ceilings) -> None:
+    bench.say("int8 ceiling")
+    ceilings.products.append(int8_products(bench.threads, bench.smoke))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m perf.encode", description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="a tiny model and the engines that are installed here")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="default: the usable cores, at most 4")
+    parser.add_argument("--engines", help="names, with commas; default: all")
+    work = ROOT / ".perf" / "encode"
+    parser.add_argument("--work", type=Path, default=work, help="environments and models; default: .perf/encode")
+    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write encoders.md and encoders.png there")
+    given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error("--rounds: at least 1")
+    return given
+
+
+if __name__ == "__main__":
+    main()
