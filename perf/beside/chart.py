@@ -29,7 +29,9 @@ def draw(
         labels = [f"{row['engine']}  {row['precision']}" for row in ordered]
         for panel, (key, title) in zip(line, panels, strict=True):
             values = [row[key] for row in ordered]
-            bars = panel.barh(labels, values, color=[COLOURS.get(row["engine"], OTHERS) for row in ordered])
+            bars = panel.barh(
+                labels, values, color=[COLOURS.get(row["engine"].split(",")[0], OTHERS) for row in ordered]
+            )
             panel.bar_label(bars, fmt=lambda value: f"{value:.0f}" if value >= 10 else f"{value:.1f}", padding=3)
             panel.set_title(f"{shape}: {title}", fontsize=10, loc="left")
             panel.spines[["top", "right"]].set_visible(False)

@@ -18,9 +18,9 @@ INTRODUCTION = """\
 Written by `make perf-encode`, which sets up each engine in an environment of its own, converts the same two models for
 all of them, and runs every engine in a process of its own, in turns, three rounds long. BERT classifiers with random
 weights of two known shapes, BERT-base and MiniLM-L6, and the default bundle sentiment-en, which has MiniLM-L6's shape
-and reads 160 tokens. All have bert-base-uncased's tokenizer. Conversions use each engine's own tools: OpenVINO's is
-quantized by NNCF with scales measured on 72 rows, those of optimum, sentence-transformers and fastembed dynamically
-for AVX512-VNNI.
+and reads 160 tokens, to which longer rows are cut. All have bert-base-uncased's tokenizer. Conversions use each
+engine's own tools: OpenVINO's is quantized by NNCF with scales measured on 72 rows, those of optimum,
+sentence-transformers and fastembed dynamically for AVX512-VNNI.
 
 - **16, 32, 128, 384**: milliseconds from one row of so many token ids to its logits, median and 95th percentile.
 - **8 x 128**: texts a second, eight rows of 128 tokens in a call. **8 reviews**: eight rows of the lengths that reviews
