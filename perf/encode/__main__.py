@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgelm_export.texts import verification_inputs
 from edgelm_runtime.bundle import default_bundles, open_bundle
-from edgelm_runtime.device import default_threads
+from edgelm_runtime.machine import default_threads
 from perf.bench import ROOT
 from perf.beside.ceiling import read_bandwidth
 from perf.encode.ceiling import int8_products
