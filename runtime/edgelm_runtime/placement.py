@@ -113,6 +113,11 @@ class Engine:
         """Cores that one run may use."""
         return self.plan.threads
 
+    @property
+    def workers(self) -> int:
+        """How many answers may be made at once, each on one core: what is best for one answer may be a single core."""
+        return self._options.threads or default_threads()
+
     def one_core(self) -> Session:
         """A session that uses one core for each run; the same one where there is no more."""
         return self.session if self.threads == 1 else self._open(1)

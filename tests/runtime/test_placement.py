@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgelm_runtime import verify
+from edgelm_runtime import placement, verify
 from edgelm_runtime.bundle import Bundle, open_bundle, write_bundle
 from edgelm_runtime.errors import BundleRejected, DeviceError, InputError
 from edgelm_runtime.loader import load
@@ -176,3 +176,15 @@ def test_one_core_shares_the_session_where_there_is_one_thread(tiny_classifier: 
     assert engine.one_core() is engine.session
     wide = Engine(bundle, LoadOptions(threads=2))
     assert wide.one_core() is engine.session
+
+
+def test_a_tuned_single_thread_does_not_make_batches_single(
+    two_variants: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "default_threads", lambda: 3)
+    bundle = open_bundle(two_variants())
+    assert Engine(bundle, LoadOptions()).workers == 3
+    remember(bundle, Choice("other", "cpu", 1), [])
+    engine = Engine(bundle, LoadOptions())
+    assert (engine.threads, engine.workers) == (1, 3)
+    assert Engine(bundle, LoadOptions(threads=2)).workers == 2

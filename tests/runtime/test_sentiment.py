@@ -249,6 +249,19 @@ def test_a_graph_or_tokenizer_that_is_none_is_refused(tmp_path: Path) -> None:
         Sentiment(changed(tmp_path / "b", lambda m: m, tokenizer__json=b"junk"))
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_logits_that_are_not_finite_are_refused_and_no_label(tmp_path: Path, broken: float) -> None:
+    graph = (TINY / "model.onnx").read_bytes()
+    weight = np.array([8.0], np.float32).tobytes()  # what a word adds to its class
+    assert weight in graph
+    data = graph.replace(weight, np.array([broken], np.float32).tobytes())
+    model = Sentiment(changed(tmp_path, lambda m: m, model__onnx=data))
+    with pytest.raises(BundleRejected, match="finite: False"):
+        model("good")
+    with pytest.raises(BundleRejected, match="finite: False"):
+        model.batch(["good"] * 20)
+
+
 def test_load_takes_a_folder_and_a_task() -> None:
     assert load(TINY)("good").label == "positive"
     assert load(str(TINY), task="sentiment", device="cpu", threads=1).threads == 1

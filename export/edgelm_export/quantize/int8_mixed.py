@@ -23,7 +23,7 @@ WORTH = 1.5  # how much finer the scale of the others has to become for that
 
 
 class Int8Mixed(TablesInBlocks):
-    """QuantizeLinear and MatMulIntegerToFloat, MultiHeadAttention in float32, for the layers in ``ranges``."""
+    """QuantizeLinear, MatMulIntegerToFloat and QAttention for the layers in ``ranges``."""
 
     name = "int8-mixed"
     precision = "int8"
@@ -44,11 +44,16 @@ class Int8Mixed(TablesInBlocks):
     def self_attention(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
     ) -> Value:
-        """Three products of the same rounded rows, MultiHeadAttention in float32; dynamic where there is no range."""
+        """QAttention; with channels apart three products of the same rounded rows, and MultiHeadAttention in float32.
+
+        Dynamic where no range was measured.
+        """
         known = self._ranges.get(name)
         if known is None:
             return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name)
         rounded = _Rounded(graph, x, known, name)
+        if rounded.whole:
+            return rounded.attention(weight, bias, heads, name)
         parts = zip(np.split(weight, 3, axis=1), np.split(bias, 3), strict=True)
         products = [rounded.product(*part, f"{name}.{index}") for index, part in enumerate(parts)]
         return graph.one("MultiHeadAttention", products, {"num_heads": heads}, MICROSOFT)
@@ -64,8 +69,23 @@ class _Rounded:
         self._scale = graph.weight(f"{name}.x_scale", step)
         self._zero = graph.weight(f"x_zero_{middle}", middle)
         self._values = graph.one("QuantizeLinear", [x, self._scale, self._zero])
-        if len(self._apart):
+        if not self.whole:
             self._outliers = graph.one("Gather", [x, graph.weight(f"{name}.apart", self._apart)], {"axis": -1})
+
+    @property
+    def whole(self) -> bool:
+        """Whether no channel is apart."""
+        return not len(self._apart)
+
+    def attention(self, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str) -> Value:
+        """QAttention of the packed projection ``weight`` [hidden, 3 * hidden]: the rest is in float32."""
+        graph, (values, scale) = self._graph, per_channel(weight)
+        inputs = [
+            self._values, graph.weight(f"{name}.weight", values), graph.weight(f"{name}.bias", bias), self._scale,
+            graph.weight(f"{name}.scale", scale), None, self._zero,
+            graph.weight(f"{name}.zero_point", np.zeros(scale.shape, np.int8)),
+        ]  # fmt: skip
+        return graph.one("QAttention", inputs, {"num_heads": heads}, MICROSOFT)
 
     def product(self, weight: NDArray[Any], bias: NDArray[Any] | None, name: str) -> Value:
         """The product with ``weight`` [in, out], and ``bias`` [out] added."""
@@ -77,7 +97,7 @@ class _Rounded:
             self._zero, *([] if bias is None else [None, graph.weight(f"{name}.bias", bias)]),
         ]  # fmt: skip
         product = graph.one("MatMulIntegerToFloat", inputs, domain=MICROSOFT)
-        if not len(self._apart):
+        if self.whole:
             return product
         outliers = graph.weight(f"{name}.apart_weight", np.ascontiguousarray(weight[self._apart], np.float32))
         return graph.add(product, graph.one("MatMul", [self._outliers, outliers]))

@@ -251,7 +251,7 @@ class Sentiment:
         Small models gain nothing from splitting one text over the cores, so each thread runs whole texts on one core.
         """
         order = sorted(range(len(sizes)), key=lambda index: -sizes[index])
-        if self.threads == 1 or len(order) < _MIN_POOLED:
+        if self.engine.workers == 1 or len(order) < _MIN_POOLED:
             for done, index in enumerate(order, start=1):
                 work(index, self._session)
                 if progress:
@@ -260,7 +260,7 @@ class Sentiment:
         from concurrent.futures import ThreadPoolExecutor, as_completed
 
         session = self._one_core_session()
-        pool = ThreadPoolExecutor(self.threads)
+        pool = ThreadPoolExecutor(self.engine.workers)
         try:
             futures = [pool.submit(work, index, session) for index in order]
             for done, future in enumerate(as_completed(futures), start=1):
