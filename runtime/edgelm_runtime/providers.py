@@ -57,7 +57,7 @@ def _survey_one(name: str) -> Iterator[Provider]:
         yield Provider(name, kind.provider, _library(name) or "", "", str(error).removeprefix(f"{name}: "))
         return
     for type_name, description in found:
-        device = Device(name, type_name if kind.hardware else "")
+        device = Device(name, type_name if kind.hardware and source != "built in" else "")
         yield Provider(str(device), kind.provider, source, description, "")
 
 
@@ -68,7 +68,12 @@ def use(device: Device, options: Any) -> list[str] | None:
     where the device is not there.
     """
     source, kind = _source(device.name), device.kind
-    if source == "built in" and kind.provider in onnxruntime().get_available_providers():
+    if source == "built in":
+        if device.hardware:
+            raise DeviceError(
+                f"{device}: {kind.provider} is built into this onnxruntime, where it chooses its hardware itself; "
+                f"ask for {device.name}, or install the plug-in: {kind.install}"
+            )
         return [kind.provider]
     devices = _plugin_devices(device.name)
     wanted = [device.hardware] if device.hardware else list(_HARDWARE_ORDER)

@@ -72,6 +72,8 @@ def verify_bundle(path: str | Path, options: LoadOptions = DEFAULTS) -> VerifyRe
     start = perf_counter()
     bundle = open_bundle(Path(path), verify="all")
     models = {task: task_class(task)(bundle, options) for task in bundle.manifest.serves if task in TASKS}
+    if not models:
+        raise _malformed("answers of tasks that this runtime does not have", ", ".join(TASKS))
     replays = [replay(bundle, task, model) for task, model in models.items()]
     differences = [one.score_difference for one in replays if one.score_difference is not None]
     receipt = next(iter(models.values())).receipt()
@@ -161,7 +163,8 @@ def _answers_right(bundle: Bundle, task: str, model: Any) -> None:
         return
     variant = model.engine.variant
     key = (task, str(device), *(bundle.manifest.files[name].sha256 for name in (*variant.files, variant.goldens)))
-    if key not in _right and memory.recall(bundle).choice is None:
+    tuned = memory.recall(bundle).choice
+    if key not in _right and (tuned is None or (tuned.variant, tuned.device) != (variant.name, str(device))):
         replay(bundle, task, model)
         _right.add(key)
 

@@ -188,3 +188,11 @@ def test_a_tuned_single_thread_does_not_make_batches_single(
     engine = Engine(bundle, LoadOptions())
     assert (engine.threads, engine.workers) == (1, 3)
     assert Engine(bundle, LoadOptions(threads=2)).workers == 2
+
+
+def test_what_was_tuned_says_nothing_of_other_variants(two_variants: Make) -> None:
+    path = two_variants(["m68k"], label="negative")
+    tune(open_bundle(path))
+    assert load(path).receipt().variant == "other"
+    with pytest.raises(BundleRejected, match="differs on this machine"):
+        load(path, variant="fp32")

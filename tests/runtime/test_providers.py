@@ -48,3 +48,11 @@ def test_a_library_that_does_not_load_says_so(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("EDGELM_LIBRARY_WEBGPU", str(library))
     with pytest.raises(DeviceError, match=r"webgpu: the provider library .* does not load"):
         providers.use(providers.Device("webgpu"), onnxruntime().SessionOptions())
+
+
+def test_hardware_of_a_provider_that_is_built_in_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime(), "get_available_providers", lambda: ["OpenVINOExecutionProvider"])
+    options = onnxruntime().SessionOptions()
+    assert providers.use(providers.Device("openvino"), options) == ["OpenVINOExecutionProvider"]
+    with pytest.raises(DeviceError, match="built into this onnxruntime"):
+        providers.use(providers.Device("openvino", "GPU"), options)

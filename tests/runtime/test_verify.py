@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,11 @@ def test_no_bundle_is_said_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["sentiment-en", "sentiment-zh", "writer"])
 def test_every_shipped_bundle_answers_as_it_did_when_it_was_made(name: str) -> None:
     assert verify_bundle(default_bundles()[name]).golden > 0
+
+
+def test_a_bundle_for_tasks_of_a_newer_runtime_is_refused(tmp_path: Path, tiny_classifier: Path) -> None:
+    bundle = open_bundle(tiny_classifier)
+    contents: dict[str, bytes | Path] = {name: bundle.read(name) for name in bundle.manifest.files}
+    newer = write_bundle(tmp_path / "newer", replace(bundle.manifest, serves=("ranking",)), contents)
+    with pytest.raises(BundleRejected, match="tasks that this runtime does not have"):
+        verify_bundle(newer.path)
