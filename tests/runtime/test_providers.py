@@ -52,6 +52,7 @@ def test_a_library_that_does_not_load_says_so(monkeypatch: pytest.MonkeyPatch, t
 
 def test_hardware_of_a_provider_that_is_built_in_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime(), "get_available_providers", lambda: ["OpenVINOExecutionProvider"])
+    monkeypatch.setattr(providers, "_registered", {})
     options = onnxruntime().SessionOptions()
     assert providers.use(providers.Device("openvino"), options) == ["OpenVINOExecutionProvider"]
     with pytest.raises(DeviceError, match="built into this onnxruntime"):
