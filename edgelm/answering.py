@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -25,10 +24,7 @@ class Model:
     task: Any
     options: Mapping[str, Any]
     group: int
-
-    @cached_property
-    def _receipts(self) -> dict[str, dict[str, Any]]:
-        return {}
+    _receipts: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
 
     def receipt(self, result: Result) -> dict[str, Any]:
         """How the bundle that gave the result was loaded."""

@@ -72,7 +72,8 @@ def recall(bundle: Bundle) -> Recalled:
     """The choice for this bundle under these circumstances; a damaged or stale memory is ignored, and that is said."""
     try:
         path = file_for(bundle)
-        data = path.read_bytes()[: _MAX_BYTES + 1]
+        with path.open("rb") as opened:
+            data = opened.read(_MAX_BYTES + 1)
     except (OSError, RuntimeError):  # RuntimeError: there is no home folder
         return Recalled()
     try:

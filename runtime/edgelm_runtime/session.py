@@ -64,10 +64,10 @@ class Node:
 class Session:
     """A graph that is ready to run; any number of threads may."""
 
-    def __init__(self, inference: Any, options: SessionOptions, weights: Weights | None, worker: Worker) -> None:
+    def __init__(self, inference: Any, options: SessionOptions, kept: object, worker: Worker) -> None:
         self.inference = inference
         self.options = options
-        self._weights = weights  # onnxruntime reads them where they lie
+        self._kept = kept  # weights and their tensors: onnxruntime reads them where they lie, and holds neither
         self._worker = worker
 
     @property
@@ -135,7 +135,7 @@ def create_session(model: bytes, options: SessionOptions, weights: Weights | Non
         raise _failed("onnxruntime refuses the graph", error, device) from error
     if weights is not None:
         weights.release()
-    session = Session(inference, options, weights, worker)
+    session = Session(inference, options, (weights, values), worker)
     if device.name != CPU.name and not options.allow_fallback:
         _refuse_fallback(session)
     return session

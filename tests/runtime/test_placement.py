@@ -97,11 +97,13 @@ def test_auto_takes_the_cpu_where_the_tuned_device_is_gone(two_variants: Make, t
 
 
 def test_a_known_kind_of_machine_is_not_asked_again(two_variants: Make) -> None:
-    load(two_variants([machine_kind()], label="negative"))
+    receipt = load(two_variants([machine_kind()], label="negative")).receipt()
+    assert (receipt.variant, receipt.notes) == ("fp32", ())
 
 
 def test_a_bundle_that_does_not_say_where_it_was_made_is_not_asked(two_variants: Make) -> None:
-    load(two_variants(None, label="negative"))
+    receipt = load(two_variants(None, label="negative")).receipt()
+    assert (receipt.variant, receipt.notes) == ("fp32", ())
 
 
 def test_on_a_new_kind_of_machine_the_goldens_are_replayed_once(
