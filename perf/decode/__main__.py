@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgelm_runtime.machine import default_threads
 from perf.bench import ROOT
+from perf.beside.arguments import parsed, parser_for
 from perf.beside.ceiling import read_bandwidth
 from perf.decode import summary
 from perf.decode.harness import Bench
@@ -63,18 +64,9 @@ def _plan(bench: Bench, vocab: int) -> Plan:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m perf.decode", description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a tiny model and the engines that are installed here")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="default: the usable cores, at most 4")
-    parser.add_argument("--engines", help="names, with commas; default: all")
-    parser.add_argument("--work", type=Path, default=ROOT / ".perf", help="environments and models; default: .perf")
+    parser = parser_for("decode", "decoders", Path(".perf"), __doc__)
     parser.add_argument("--summary", type=Path, help="the writer's checkpoint: summaries with prompt lookup as well")
-    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write decoders.md and decoders.png there")
-    given = parser.parse_args()
-    if given.rounds < 1:
-        parser.error("--rounds: at least 1")
-    return given
+    return parsed(parser)
 
 
 if __name__ == "__main__":

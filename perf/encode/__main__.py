@@ -5,7 +5,6 @@ Every engine answers in a process of its own, one after the other, some rounds l
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from edgelm_export.texts import verification_inputs
 from edgelm_runtime.bundle import default_bundles, open_bundle
 from edgelm_runtime.machine import default_threads
 from perf.bench import ROOT
+from perf.beside.arguments import parsed, parser_for
 from perf.beside.ceiling import read_bandwidth
 from perf.encode.ceiling import int8_products
 from perf.encode.harness import Bench
@@ -27,7 +27,7 @@ BESIDE_DEFAULT = ("minilm-l6", "smoke")  # the shapes that the default bundle is
 
 
 def main() -> None:
-    given = _arguments()
+    given = parsed(parser_for("encode", "encoders", Path(".perf") / "encode", __doc__))
     shapes = ["smoke"] if given.smoke else [shape for shape in SHAPES if shape != "smoke"]
     engines = [peer for peer in peers() if given.engines is None or peer.name in given.engines.split(",")]
     bench = Bench(given.work, given.smoke, given.threads or default_threads(), engines)
@@ -63,21 +63,6 @@ def _rows(bench: Bench, shape: str) -> list[Row]:
 def _measure_products(bench: Bench, ceilings: Ceilings) -> None:
     bench.say("int8 ceiling")
     ceilings.products.append(int8_products(bench.threads, bench.smoke))
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m perf.encode", description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a tiny model and the engines that are installed here")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="default: the usable cores, at most 4")
-    parser.add_argument("--engines", help="names, with commas; default: all")
-    work = ROOT / ".perf" / "encode"
-    parser.add_argument("--work", type=Path, default=work, help="environments and models; default: .perf/encode")
-    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write encoders.md and encoders.png there")
-    given = parser.parse_args()
-    if given.rounds < 1:
-        parser.error("--rounds: at least 1")
-    return given
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -21,6 +20,8 @@ from .products import products_saturate
 from .weights import Weights
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -91,7 +92,7 @@ class Worker:
     """The threads that call onnxruntime: the caller's own, or with `low` some of a lower priority."""
 
     def __init__(self, low: bool, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, "edgelm-low", _lower_priority) if low else None
+        self._pool = _low_pool(threads) if low else None
 
     def call(self, work: Callable[..., Result], *given: Any) -> Result:
         """`work(*given)`, with its result or its exception."""
@@ -280,6 +281,12 @@ def _values(weights: Weights, declared: Mapping[str, Declared]) -> dict[str, Ort
                 found=str(found),
             )
     return {name: ort_value(array) for name, array in weights.arrays.items()}
+
+
+def _low_pool(threads: int) -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(threads, "edgelm-low", _lower_priority)
 
 
 def _lower_priority() -> None:
