@@ -63,3 +63,27 @@ class Front:
 
     def _label(self, logits: Any) -> str:
         return self._labels[int(logits.argmax())]
+
+
+class FrontTexts:
+    """The texts of an engine that has a `Front`."""
+
+    _front: Front
+
+    def answer(self, text: str) -> object:
+        return self._front.answer(text)
+
+    def answers(self, texts: Sequence[str]) -> Sequence[object]:
+        return self._front.answers(texts)
+
+
+class PipelineTexts:
+    """The texts of an engine that has a pipeline of transformers."""
+
+    _pipeline: Any
+
+    def answer(self, text: str) -> object:
+        return self._pipeline(text, truncation=True)[0]["label"]
+
+    def answers(self, texts: Sequence[str]) -> Sequence[object]:
+        return [found["label"] for found in self._pipeline(list(texts), truncation=True, batch_size=BATCH)]

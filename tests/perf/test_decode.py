@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from perf.decode.peers import peers
 from perf.decode.protocol import WARM_TOKENS, Measured, Plan, measure
 from perf.decode.report import Row, print_report
 from perf.decode.shapes import SHAPES, product_weights, prompt
+from tests.perf.runs import smoke_run
 
 ROOT = Path(__file__).parent.parent.parent
 PLAN = Plan(2, {"64": [[1] * 64] * 3, "512": [[2] * 512] * 2}, [[3] * 64], 4)
@@ -28,19 +26,12 @@ PLAN = Plan(2, {"64": [[1] * 64] * 3, "512": [[2] * 512] * 2}, [[3] * 64], 4)
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="edgelm[export] is not installed")
 def test_a_smoke_run_measures_what_is_installed_and_names_what_is_not(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])}
-    command = [sys.executable, "-m", "perf.decode", "--smoke", "--rounds", "2", "--work", str(tmp_path / "work")]
-    done = subprocess.run(
-        [*command, "--page", str(tmp_path)], cwd=ROOT, env=environment, capture_output=True,
-        encoding="utf-8", timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+    report, said = smoke_run("decode", 2, tmp_path)
     rows = {(row["engine"], row["precision"]): row for row in report["details"]["smoke"]}
     assert {("edgelm", "fp32"), ("edgelm", "int8"), ("edgelm", "int4"), ("transformers", "fp32")} <= set(rows)
     assert all(row["tokens/s"] > 0 and row["files MB"] > 0 for row in rows.values())
     assert any("installs nothing" in failure for failure in report["details"]["failures"])
-    assert "alike" in done.stdout or "transformers 8" in done.stdout
+    assert "alike" in said or "transformers 8" in said
     assert (tmp_path / "decoders.png").read_bytes().startswith(b"\x89PNG")
     assert "| edgelm | int8 |" in (tmp_path / "decoders.md").read_text("utf-8")
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -23,20 +20,14 @@ from perf.encode.peers import peers
 from perf.encode.protocol import PASSES, Measured, Plan, measure
 from perf.encode.report import LENGTHS, Ceilings, Row, off_by, print_report
 from perf.encode.shapes import DEFAULT_BUNDLE, LONGEST, SHAPES, make, product_weights, review_lengths, row
+from tests.perf.runs import smoke_run
 
 PLAN = Plan(2, {"16": [[1] * 16] * 3}, {"reviews": [[[1, 2], [3]], [[4]]]}, ["good", "bad"], 0.0, 5)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="edgelm[export] is not installed")
 def test_a_smoke_run_measures_what_is_installed_and_names_what_is_not(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])}
-    command = [sys.executable, "-m", "perf.encode", "--smoke", "--rounds", "1", "--work", str(tmp_path / "work")]
-    done = subprocess.run(
-        [*command, "--page", str(tmp_path)], cwd=ROOT, env=environment, capture_output=True,
-        encoding="utf-8", timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+    report, _ = smoke_run("encode", 1, tmp_path)
     rows = {(line["engine"], line["precision"]): line for line in report["details"]["smoke"]}
     ours = {("edgelm", "fp32"), ("edgelm", "int8"), (f"edgelm, {DEFAULT_BUNDLE}", "int8")}
     assert ours | {("transformers", "fp32"), ("transformers", "bf16")} <= set(rows)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perf.encode.front import Front, copy_texts
+from perf.encode.front import Front, FrontTexts, copy_texts
 from perf.encode.protocol import About, Ids, main
 
 ABOUT = About("CTranslate2", ("int8",), "ctranslate2")
@@ -25,7 +25,7 @@ def convert(checkpoint: Path, out: Path, precision: str) -> None:
     copy_texts(checkpoint, out / TEXTS)
 
 
-class Engine:
+class Engine(FrontTexts):
     """`Encoder.forward_batch`; rows of different lengths are padded by CTranslate2."""
 
     def __init__(self) -> None:
@@ -44,12 +44,6 @@ class Engine:
     def logits(self, rows: Sequence[Ids]) -> Any:
         pooled = self._numpy.array(self._encoder.forward_batch([list(row) for row in rows]).pooler_output)
         return pooled @ self._weight.T + self._bias
-
-    def answer(self, text: str) -> object:
-        return self._front.answer(text)
-
-    def answers(self, texts: Sequence[str]) -> Sequence[object]:
-        return self._front.answers(texts)
 
 
 if __name__ == "__main__":

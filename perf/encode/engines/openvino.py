@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perf.encode.front import Front, copy_texts, padded
+from perf.encode.front import Front, FrontTexts, copy_texts, padded
 from perf.encode.protocol import About, Ids, main
 
 ABOUT = About("OpenVINO", ("int8",), "nncf")
@@ -31,7 +31,7 @@ def convert(checkpoint: Path, out: Path, precision: str) -> None:
     copy_texts(checkpoint, out)
 
 
-class Engine:
+class Engine(FrontTexts):
     """One infer request with the latency hint."""
 
     def __init__(self) -> None:
@@ -47,12 +47,6 @@ class Engine:
 
     def logits(self, rows: Sequence[Ids]) -> Any:
         return self._request.infer(padded(rows), share_inputs=True)[0]
-
-    def answer(self, text: str) -> object:
-        return self._front.answer(text)
-
-    def answers(self, texts: Sequence[str]) -> Sequence[object]:
-        return self._front.answers(texts)
 
 
 if __name__ == "__main__":

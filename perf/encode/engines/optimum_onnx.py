@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perf.encode.front import BATCH, copy_texts, padded
+from perf.encode.front import PipelineTexts, copy_texts, padded
 from perf.encode.protocol import About, Ids, main
 
 ABOUT = About("optimum-onnx", ("int8",), "optimum.onnxruntime")
@@ -30,7 +30,7 @@ def convert(checkpoint: Path, out: Path, precision: str) -> None:
     quantized(checkpoint, out, "text-classification")
 
 
-class Engine:
+class Engine(PipelineTexts):
     """`ORTModelForSequenceClassification`, and transformers' pipeline on it for text."""
 
     def __init__(self) -> None:
@@ -49,12 +49,6 @@ class Engine:
 
     def logits(self, rows: Sequence[Ids]) -> Any:
         return self._model(**padded(rows)).logits
-
-    def answer(self, text: str) -> object:
-        return self._pipeline(text, truncation=True)[0]["label"]
-
-    def answers(self, texts: Sequence[str]) -> Sequence[object]:
-        return [found["label"] for found in self._pipeline(list(texts), truncation=True, batch_size=BATCH)]
 
 
 if __name__ == "__main__":

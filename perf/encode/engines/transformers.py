@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perf.encode.front import BATCH, padded
+from perf.encode.front import PipelineTexts, padded
 from perf.encode.protocol import About, Ids, main
 
 ABOUT = About("transformers", ("fp32", "bf16"), "transformers")
@@ -18,7 +18,7 @@ def convert(checkpoint: Path, out: Path, precision: str) -> None:
     shutil.copytree(checkpoint, out)
 
 
-class Engine:
+class Engine(PipelineTexts):
     """The model in the type that the folder's name ends with."""
 
     def __init__(self) -> None:
@@ -41,12 +41,6 @@ class Engine:
         inputs = {name: self._torch.from_numpy(array) for name, array in padded(rows).items()}
         with self._torch.inference_mode():
             return self._model(**inputs).logits.float().numpy()
-
-    def answer(self, text: str) -> object:
-        return self._pipeline(text, truncation=True)[0]["label"]
-
-    def answers(self, texts: Sequence[str]) -> Sequence[object]:
-        return [found["label"] for found in self._pipeline(list(texts), truncation=True, batch_size=BATCH)]
 
 
 if __name__ == "__main__":
