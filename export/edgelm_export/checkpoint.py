@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,15 @@ class Checkpoint:
     weights: Safetensors
     tokenizer_json: bytes
     tokenizer: TokenizerSpec
-    task: str
+    wanted: families.Wanted
     labels: tuple[str, ...]
     prompts: Mapping[str, str]
     generation: Mapping[str, Any]
+
+    @property
+    def task(self) -> str:
+        """Hugging Face's name of the task."""
+        return self.wanted.task
 
     @property
     def family(self) -> str:
@@ -61,7 +66,7 @@ def load_checkpoint(folder: Path, task: str | None = None) -> Checkpoint:
     config = _config(folder)
     family = families.family(str(config.get("model_type")))
     family.check(config)
-    found = _task(config, family.TASK, task)
+    found = _task(config, family.TASKS, task)
     weights = open_weights(folder)
     tokenizer_json, spec = _tokenizer(folder, config)
     labels: tuple[str, ...] = ()
@@ -70,7 +75,10 @@ def load_checkpoint(folder: Path, task: str | None = None) -> Checkpoint:
         labels = _labels(config, weights)
     else:
         prompts = _read_json(folder / PROMPTS_FILE) if (folder / PROMPTS_FILE).is_file() else {}
-    return Checkpoint(folder, config, weights, tokenizer_json, spec, found, labels, prompts, _generation(folder, found))
+    wanted = families.Wanted(found, spec.max_tokens)
+    return Checkpoint(
+        folder, config, weights, tokenizer_json, spec, wanted, labels, prompts, _generation(folder, found)
+    )
 
 
 class Safetensors:
@@ -191,12 +199,12 @@ def _config(folder: Path) -> dict[str, Any]:
     return complete
 
 
-def _task(config: Mapping[str, Any], family_task: str, asked: str | None) -> str:
+def _task(config: Mapping[str, Any], served: Sequence[str], asked: str | None) -> str:
     """Hugging Face's task name of the checkpoint: its head, named by `architectures`, decides."""
     from optimum.exporters.tasks import TasksManager
 
     architecture = str((config.get("architectures") or [""])[0])
-    found = family_task
+    found = served[0]
     if architecture:
         import transformers
 
@@ -207,11 +215,11 @@ def _task(config: Mapping[str, Any], family_task: str, asked: str | None) -> str
                 f"config.json: architectures names {architecture!r}, which is unknown"
             ) from error
     wanted = TasksManager.map_from_synonym(asked) if asked else found
-    if found != family_task or wanted != found:
+    if found not in served or wanted != found:
         raise UnsupportedCheckpoint(
             f"the checkpoint is a {architecture or config.get('model_type')} for {found!r}"
             + (f", asked for was {wanted!r}" if asked else "")
-            + f"; a {config.get('model_type')} is exported for {family_task!r}: fine-tune it with that head first"
+            + f"; a {config.get('model_type')} is exported for {', '.join(served)}: fine-tune it with that head first"
         )
     return found
 

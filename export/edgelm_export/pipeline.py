@@ -183,8 +183,8 @@ class _Source:
     def bundle(self, name: str) -> Path:
         """A bundle in the scheme ``name``, without goldens and quality figures, for the runtime to be measured with."""
         checkpoint, used = self.checkpoint, scheme(name, self.ranges, self.cache, self.spans)
-        context = checkpoint.tokenizer.max_tokens
-        model = families.family(checkpoint.family).build(checkpoint.weights, checkpoint.config, used, context)
+        family = families.family(checkpoint.family)
+        model = family.build(checkpoint.weights, checkpoint.config, used, checkpoint.wanted)
         contents = {MODEL_FILE: model.graph, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
         variant = _variant(used.precision)
         if model.weights is not None:

@@ -18,7 +18,7 @@ from edgelm_export.families import gpt2 as gpt2_family
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.quantize import scheme
 from edgelm_runtime.errors import UnsupportedCheckpoint
-from tests.export.tiny import CONTEXT, Graph, bert, edit_config, gpt2, rows, save_bert, save_gpt2, torch_logits
+from tests.export.tiny import Graph, bert, edit_config, gpt2, rows, save_bert, save_gpt2, torch_logits
 
 INDEX = "model.safetensors.index.json"
 
@@ -45,7 +45,7 @@ def _refusal(folder: Path, task: str | None = None) -> str:
 
 
 def _built(checkpoint: Checkpoint) -> bytes:
-    return bert_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), CONTEXT).graph
+    return bert_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), checkpoint.wanted).graph
 
 
 def test_a_classifier_is_read(bert_folder: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_classifier_is_read(bert_folder: Path) -> None:
     assert (checkpoint.tokenizer.max_tokens, checkpoint.tokenizer.pad_id) == (96, 0)
     assert checkpoint.prompts == {}
     assert checkpoint.generation == {}
-    bert_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), CONTEXT)
+    bert_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), checkpoint.wanted)
     assert checkpoint.float32_bytes == 4 * sum(parameter.numel() for parameter in bert().parameters())
 
 
@@ -211,7 +211,7 @@ def test_integer_weights_are_refused(folder: Path) -> None:
 
 def test_sharded_weights_are_those_of_one_file(sharded: Path, bert_folder: Path) -> None:
     whole, parts = load_checkpoint(bert_folder), load_checkpoint(sharded)
-    built = [bert_family.build(each.weights, each.config, scheme("int8"), CONTEXT) for each in (whole, parts)]
+    built = [bert_family.build(each.weights, each.config, scheme("int8"), each.wanted) for each in (whole, parts)]
     assert built[0] == built[1]
     assert parts.float32_bytes == whole.float32_bytes > 0
 
@@ -291,5 +291,5 @@ def test_a_checkpoint_may_not_bring_code_along(folder: Path) -> None:
 
 def test_float32_bytes_of_a_tied_model_count_the_table_once(gpt2_folder: Path) -> None:
     checkpoint = load_checkpoint(gpt2_folder)
-    gpt2_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), CONTEXT)
+    gpt2_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), checkpoint.wanted)
     assert checkpoint.float32_bytes == 4 * sum(parameter.numel() for parameter in gpt2().parameters())

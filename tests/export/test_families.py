@@ -20,7 +20,7 @@ from edgelm_export.quantize import scheme
 from edgelm_export.verify import distance
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.session import SessionOptions, create_session, run
-from tests.export.tiny import CONTEXT, Graph, bert, build, gpt2, rows, save_gpt2, torch_logits
+from tests.export.tiny import Graph, bert, build, gpt2, rows, save_gpt2, torch_logits
 
 BERT_VARIANTS: dict[str, dict[str, Any]] = {
     **{f"hidden_act={name}": {"hidden_act": name} for name in ACTIVATIONS},
@@ -151,7 +151,7 @@ def test_a_head_that_differs_from_the_table_is_used_as_transformers_does(tmp_pat
     config.write_text(config.read_text("utf-8").replace('"tie_word_embeddings": false', '"tie_word_embeddings": true'))
     loaded = GPT2LMHeadModel.from_pretrained(folder).eval()
     checkpoint = load_checkpoint(folder)
-    data = gpt2_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), CONTEXT).graph
+    data = gpt2_family.build(checkpoint.weights, checkpoint.config, scheme("fp32"), checkpoint.wanted).graph
     _assert_same(loaded, Graph(data, generator=True))
 
 

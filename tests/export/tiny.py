@@ -146,13 +146,17 @@ def torch_logits(model: Any, ids: Sequence[int]) -> Logits:
     return logits[-1] if logits.ndim == 2 else logits
 
 
-def build(model: Any, used: str = "fp32", weights: families.Weights | None = None) -> bytes:
+def build(
+    model: Any, used: str = "fp32", weights: families.Weights | None = None, wanted: families.Wanted | None = None
+) -> bytes:
     """The graph of a torch model in a scheme."""
     config = model.config.to_dict()
     family = families.family(config["model_type"])
     family.check(config)
     ranges = input_ranges(model) if used in ("int8-static", "int8-mixed") else {}
-    return family.build(weights or Tensors(model), config, scheme(used, ranges), CONTEXT).graph
+    return family.build(
+        weights or Tensors(model), config, scheme(used, ranges), wanted or families.Wanted(family.TASKS[0], CONTEXT)
+    ).graph
 
 
 def input_ranges(model: Any) -> dict[str, Any]:

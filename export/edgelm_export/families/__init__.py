@@ -1,7 +1,7 @@
 """One file per architecture, named by its `model_type`: the graph built straight from the weights.
 
-A family file has `TASK` (Hugging Face's task name), `check(config)`, which refuses by name what the graph does not
-honour, and `build(weights, config, scheme, context)`, which returns the serialized model.
+A family file has `TASKS` (Hugging Face's task names), `check(config)`, which refuses by name what the graph does not
+honour, and `build(weights, config, scheme, wanted)`, which returns the serialized model.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from numpy.typing import NDArray
@@ -28,16 +29,32 @@ class Weights(Protocol):
         """Whether the checkpoint has that tensor."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a graph is to give.
+
+    ``task`` is Hugging Face's name, ``context`` the most tokens of an input. For feature-extraction ``pooling`` is
+    "mean", "cls" or "lasttoken", and ``normalize`` gives vectors of length 1. With ``pairs`` an encoder that tells
+    segments apart has the input ``token_type_ids`` beside ``input_ids``.
+    """
+
+    task: str
+    context: int
+    pooling: str = ""
+    normalize: bool = False
+    pairs: bool = False
+
+
 class Family(Protocol):
     """What a family file provides."""
 
-    TASK: str
+    TASKS: tuple[str, ...]
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Raise UnsupportedCheckpoint for a configuration field that the graph would not honour."""
 
-    def build(self, weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
-        """The serialized graph, for inputs of up to ``context`` tokens."""
+    def build(self, weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: Wanted) -> Model:
+        """The serialized graph, with the head and for the inputs that are ``wanted``."""
 
 
 def supported() -> list[str]:

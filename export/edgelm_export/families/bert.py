@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from edgelm_export.families import Weights, refuse
+from edgelm_export.families import Wanted, Weights, refuse
 from edgelm_export.graph import ACTIVATIONS, GraphBuilder, Model, Value
 from edgelm_export.quantize import Scheme
 
-TASK = "text-classification"
+TASKS = ("text-classification",)
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -32,11 +32,11 @@ def check(config: Mapping[str, Any]) -> None:
         raise refuse("num_attention_heads", heads, "a divisor of hidden_size")
 
 
-def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: Wanted) -> Model:
     """A classifier: ``input_ids`` int64 [batch, sequence], all rows unpadded, to ``logits`` float32 [batch, labels]."""
     graph = GraphBuilder("bert", half=scheme.precision == "fp16")
     input_ids = graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])
-    x = _embeddings(graph, input_ids, weights, config, scheme, context)
+    x = _embeddings(graph, input_ids, weights, config, scheme, wanted.context)
     layers = int(config["num_hidden_layers"])
     for layer in range(layers):
         x = _layer(graph, x, f"bert.encoder.layer.{layer}", weights, config, scheme, last=layer == layers - 1)

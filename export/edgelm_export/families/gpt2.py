@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgelm_export.decoder import Decoder, Heads, Stored, check_heads
-from edgelm_export.families import Weights, refuse
+from edgelm_export.families import Wanted, Weights, refuse
 from edgelm_export.graph import ACTIVATIONS, Model, Value
 from edgelm_export.quantize import Scheme
 
-TASK = "text-generation"
+TASKS = ("text-generation",)
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -27,12 +27,12 @@ def check(config: Mapping[str, Any]) -> None:
     check_heads(_heads(config), "n_head", heads)
 
 
-def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: Wanted) -> Model:
     """A generator as `Decoder` describes it, with learned positions."""
     decoder = Decoder("gpt2", _heads(config), scheme)
     stored = Stored(decoder, weights)
     epsilon = float(config.get("layer_norm_epsilon", 1e-5))
-    x = stored.placed(stored.embedded("transformer.wte"), "transformer.wpe", context)
+    x = stored.placed(stored.embedded("transformer.wte"), "transformer.wpe", wanted.context)
     for layer in range(int(config["n_layer"])):
         prefix = f"transformer.h.{layer}"
         packed = _linear(stored, stored.layer_norm(x, f"{prefix}.ln_1", epsilon), f"{prefix}.attn.c_attn")

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgelm_export.decoder import Decoder, Heads, Stored, check_heads
-from edgelm_export.families import Weights, refuse
+from edgelm_export.families import Wanted, Weights, refuse
 from edgelm_export.graph import GATES, Model, Value
 from edgelm_export.quantize import Scheme
 from edgelm_export.rotary import check_rotary, rotary
 
-TASK = "text-generation"
+TASKS = ("text-generation",)
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ def check(config: Mapping[str, Any]) -> None:
         raise refuse("pretraining_tp", config["pretraining_tp"], "1")
 
 
-def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: Wanted) -> Model:
     """A generator as `Decoder` describes it, with rotary positions."""
     attention_bias = bool(config.get("attention_bias", False))
     traits = Traits(attention_bias, attention_bias, bool(config.get("mlp_bias", False)))
-    return build_gated(weights, config, scheme, context, traits)
+    return build_gated(weights, config, scheme, wanted, traits)
 
 
 def check_gated(config: Mapping[str, Any]) -> None:
@@ -65,9 +65,9 @@ def windows(config: Mapping[str, Any]) -> list[int]:
     return [int(size) if kind == "sliding_attention" and size else 0 for kind in kinds]
 
 
-def build_gated(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int, traits: Traits) -> Model:
+def build_gated(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: Wanted, traits: Traits) -> Model:
     """The graph that Llama and its relatives share."""
-    decoder = Decoder(str(config["model_type"]), _heads(config), scheme, rotary(config, context))
+    decoder = Decoder(str(config["model_type"]), _heads(config), scheme, rotary(config, wanted.context))
     stored = Stored(decoder, weights)
     epsilon = float(config.get("rms_norm_eps", 1e-6))
     x = stored.embedded("model.embed_tokens")

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgelm_export.decoder import Decoder, Heads, Stored, check_heads
-from edgelm_export.families import Weights, refuse
+from edgelm_export.families import Wanted, Weights, refuse
 from edgelm_export.graph import ACTIVATIONS, Model, Value
 from edgelm_export.quantize import Scheme
 
-TASK = "text-generation"
+TASKS = ("text-generation",)
 _OFFSET = 2  # rows of the position table before that of the first token
 
 
@@ -25,7 +25,7 @@ def check(config: Mapping[str, Any]) -> None:
     check_heads(_heads(config), "num_attention_heads", config["num_attention_heads"])
 
 
-def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: int) -> Model:
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: Wanted) -> Model:
     """A generator as `Decoder` describes it, with learned positions."""
     decoder = Decoder("opt", _heads(config), scheme)
     stored = Stored(decoder, weights)
@@ -34,7 +34,7 @@ def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, context: 
     x = stored.embedded(f"{prefix}.embed_tokens")
     if projected:
         x = stored.linear(x, f"{prefix}.project_in", bias=False)
-    x = stored.placed(x, f"{prefix}.embed_positions", context, offset=_OFFSET)
+    x = stored.placed(x, f"{prefix}.embed_positions", wanted.context, offset=_OFFSET)
     for layer in range(int(config["num_hidden_layers"])):
         x = _layer(stored, x, layer, config)
     x = decoder.last(x)
