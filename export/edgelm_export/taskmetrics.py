@@ -18,7 +18,7 @@ from edgelm_export.verify import fits
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
 from edgelm_runtime.tasks.attributes import items, parse
-from edgelm_runtime.tasks.sentiment import softmax
+from edgelm_runtime.tasks.probabilities import softmax
 
 Metrics = dict[str, float]
 Answer = tuple[str, bool]  # text, and whether it ended by itself

@@ -22,7 +22,7 @@ from edgelm_runtime.generate.cache import KVCache
 from edgelm_runtime.generate.loop import PREFILL_CHUNK, prefill
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import Manifest
-from edgelm_runtime.tasks.sentiment import softmax
+from edgelm_runtime.tasks.probabilities import softmax
 from edgelm_runtime.tokenizer import TextTokenizer
 
 Logits = NDArray[np.float32]

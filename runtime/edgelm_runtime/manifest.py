@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +21,23 @@ MANIFEST_NAME = "edgelm.json"
 GOLDEN_NAME = "golden.json"
 MAX_MANIFEST_BYTES = 1_000_000
 FIRST_EDGELM = "0.1.0"
-TASK_NAMES = ("text-classification", "feature-extraction", "text-generation", "text2text-generation")
+TASK_NAMES = (
+    "text-classification",
+    "token-classification",
+    "feature-extraction",
+    "text-generation",
+    "text2text-generation",
+)
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
+PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
 
 PROMPT_FIELD = re.compile(r"\{(\w+)\}")
+_LEAST_LABELS = {
+    ("text-classification", SINGLE_LABEL): 2,
+    ("text-classification", MULTI_LABEL): 1,
+    ("text-classification", REGRESSION): 1,
+    ("token-classification", SINGLE_LABEL): 2,
+}
 _MAX_DEPTH = 32
 _MAX_CONTEXT = 1 << 20
 _MAX_BYTES = 1 << 50
@@ -104,7 +118,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of `edgelm.json`. `task` is Hugging Face's name, `serves` are edgelm's tasks."""
+    """All of `edgelm.json`. `task` is Hugging Face's name, `serves` are edgelm's tasks.
+
+    `problem_type` is transformers': what the logits of a classifier mean. With `pairs` it reads two texts at once.
+    """
 
     format: int
     name: str
@@ -122,6 +139,8 @@ class Manifest:
     provenance: Mapping[str, Any]
     licence: str
     files: Mapping[str, FileEntry]
+    problem_type: str = SINGLE_LABEL
+    pairs: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -141,6 +160,8 @@ class Manifest:
             "family": self.family,
             "languages": list(self.languages),
             "labels": list(self.labels),
+            **({} if self.problem_type == SINGLE_LABEL else {"problem_type": self.problem_type}),
+            **({"pairs": True} if self.pairs else {}),
             "tokenizer": _plain(self.tokenizer),
             "prompts": dict(self.prompts),
             "generation": dict(self.generation),
@@ -284,6 +305,21 @@ class _Fields:
         self._wrong(key, f"a list of {'' if empty else 'at least one of '}different non-empty strings", value)
         return ()
 
+    def choice(self, key: str, accepted: Sequence[str]) -> str:
+        """One of `accepted`; the first where it is left out."""
+        value = self._take(key, accepted[0])
+        if value in accepted:
+            return str(value)
+        self._wrong(key, f"one of {', '.join(accepted)}", value)
+        return accepted[0]
+
+    def flag(self, key: str) -> bool:
+        value = self._take(key, False)
+        if isinstance(value, bool):
+            return value
+        self._wrong(key, "true or false", value)
+        return False
+
     def mapping(self, key: str, *, required: bool = True) -> dict[str, Any]:
         value = self._take(key, _REQUIRED if required else {})
         if isinstance(value, dict):
@@ -331,6 +367,8 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         provenance=fields.mapping("provenance"),
         licence=fields.text("licence"),
         files=_files(fields.mapping("files"), problems),
+        problem_type=fields.choice("problem_type", PROBLEM_TYPES),
+        pairs=fields.flag("pairs"),
         extra=fields.rest(),
     )
     problems += _disagreements(manifest)
@@ -401,8 +439,9 @@ def _disagreements(manifest: Manifest) -> list[str]:
     problems: list[str] = []
     if manifest.task and manifest.task not in TASK_NAMES:
         problems.append(f"task must be one of {', '.join(TASK_NAMES)}, found {manifest.task!r}")
-    if manifest.task == "text-classification" and len(manifest.labels) < 2:
-        problems.append("labels must name at least two classes for text-classification")
+    least = _LEAST_LABELS.get((manifest.task, manifest.problem_type), 0)
+    if len(manifest.labels) < least:
+        problems.append(f"labels must name at least {('one class', 'two classes')[least - 1]} for {manifest.task}")
     for task, prompt in manifest.prompts.items():
         if not isinstance(prompt, str) or PROMPT_FIELD.findall(prompt) != ["text"]:
             problems.append(f"prompts[{task!r}] must be a string with {{text}} exactly once and no other field")

@@ -34,6 +34,74 @@ class SentimentResult:
 
 
 @dataclass(frozen=True)
+class ClassificationResult:
+    """The classes of one text.
+
+    `labels` are those that hold: the most probable one, all of at least 0.5 where any number may hold, none with
+    regression. `scores` has every label's probability, or with regression its number. The rest is as in
+    `SentimentResult`.
+    """
+
+    labels: tuple[str, ...]
+    scores: Mapping[str, float]
+    language: str
+    tokens: int
+    windows: int
+    notes: tuple[str, ...]
+    bundle: str
+    timings: Timings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers, in the order of the fields."""
+        return _to_dict(self)
+
+
+@dataclass(frozen=True)
+class EmbeddingResult:
+    """The vector of one text, float32 numbers. The rest is as in `SentimentResult`."""
+
+    embedding: tuple[float, ...]
+    language: str
+    tokens: int
+    windows: int
+    notes: tuple[str, ...]
+    bundle: str
+    timings: Timings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers, in the order of the fields."""
+        return _to_dict(self)
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A part of a text with its label: `text` is `[start:end]` of the text that was given, in characters."""
+
+    label: str
+    score: float
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True)
+class TaggingResult:
+    """The labelled parts of one text, in its order. The rest is as in `SentimentResult`."""
+
+    entities: tuple[Entity, ...]
+    language: str
+    tokens: int
+    windows: int
+    notes: tuple[str, ...]
+    bundle: str
+    timings: Timings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers, in the order of the fields."""
+        return _to_dict(self)
+
+
+@dataclass(frozen=True)
 class Lookup:
     """Tokens that were proposed from what stood before, and how many of them were right."""
 
@@ -67,15 +135,13 @@ class TextResult:
         return _to_dict(self)
 
 
-def _to_dict(result: SentimentResult | TextResult) -> dict[str, Any]:
-    plain: dict[str, Any] = {}
-    for field in fields(result):
-        value = getattr(result, field.name)
-        if isinstance(value, tuple):
-            value = list(value)
-        elif isinstance(value, Mapping):
-            value = dict(value)
-        elif isinstance(value, Lookup):
-            value = asdict(value)
-        plain[field.name] = value
-    return plain
+def _to_dict(result: Any) -> dict[str, Any]:
+    return {field.name: _plain(getattr(result, field.name)) for field in fields(result)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    return asdict(value) if isinstance(value, Lookup | Entity) else value

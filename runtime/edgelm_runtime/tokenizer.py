@@ -42,16 +42,27 @@ def checked(text: object) -> tuple[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Content tokens of one text, and what the tokenizer puts around them.
+    """Content tokens of one text, and what stands around them: special tokens, and in a pair the whole first text.
 
-    `ids` has no special tokens; `ends[i]` is the index of the character after token i; the model reads
-    `prefix + ids + suffix`.
+    Token i of `ids` is `text[starts[i] : ends[i]]`; the model reads `prefix + ids + suffix`, of which `type_ids` are
+    the segments.
     """
 
     ids: list[int]
+    starts: list[int]
     ends: list[int]
     prefix: list[int]
     suffix: list[int]
+    type_ids: list[int]
+
+    def window(self, first: int, last: int) -> tuple[list[int], list[int]]:
+        """Ids and segments of the tokens `first` to `last`, less one, with what stands around them."""
+        begin, end = len(self.prefix), len(self.prefix) + len(self.ids)
+        types = self.type_ids
+        return (
+            self.prefix + self.ids[first:last] + self.suffix,
+            types[:begin] + types[begin + first : begin + last] + types[end:],
+        )
 
 
 class TextTokenizer:
@@ -98,23 +109,17 @@ class TextTokenizer:
         ids: list[int] = self._tokenizer.encode(clean(text), add_special_tokens=special).ids
         return ids
 
-    def encode_parts(self, text: str) -> Encoded:
-        """Content ids of user text with their end characters, and the special ids that belong around them."""
-        encoding = self._tokenizer.encode(clean(text), add_special_tokens=True)
-        ids, mask = encoding.ids, encoding.special_tokens_mask
-        first = 0
-        while first < len(ids) and mask[first]:
-            first += 1
-        last = len(ids)
-        while last > first and mask[last - 1]:
-            last -= 1
-        if first == len(ids):
-            return self._only_special(ids)
-        return Encoded(ids[first:last], [end for _, end in encoding.offsets[first:last]], ids[:first], ids[last:])
-
-    def _only_special(self, ids: list[int]) -> Encoded:
-        """No content: where prefix ends and suffix begins does not matter, nothing goes between."""
-        return Encoded([], [], ids, [])
+    def encode_parts(self, text: str, before: str | None = None) -> Encoded:
+        """Content tokens of user text, and what belongs around them; in a pair `before` is the first text."""
+        first_text, second = (clean(text), None) if before is None else (clean(before), clean(text))
+        encoding = self._tokenizer.encode(first_text, second, add_special_tokens=True)
+        ids, own = encoding.ids, int(second is not None)
+        places = [place for place, part in enumerate(encoding.sequence_ids) if part == own]
+        # Without content it does not matter where what stands around it is parted: nothing goes between.
+        first, last = (places[0], places[-1] + 1) if places else (len(ids), len(ids))
+        spans = encoding.offsets[first:last]
+        starts, ends = [start for start, _ in spans], [end for _, end in spans]
+        return Encoded(ids[first:last], starts, ends, ids[:first], ids[last:], encoding.type_ids)
 
     def encode_template(self, template: str, **fields: str) -> list[int]:
         """Ids of a prompt: literal parts may name special tokens, `{field}` parts are read as plain user text.

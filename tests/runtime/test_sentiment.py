@@ -24,7 +24,8 @@ from edgelm_runtime.manifest import Manifest
 from edgelm_runtime.placement import LoadOptions
 from edgelm_runtime.session import Session
 from edgelm_runtime.tasks import TASKS, task_class
-from edgelm_runtime.tasks.sentiment import MAX_WINDOWS, Sentiment, window_spans
+from edgelm_runtime.tasks.reading import MAX_WINDOWS, window_spans
+from edgelm_runtime.tasks.sentiment import Sentiment
 
 TINY = Path(__file__).parents[1] / "data" / "tiny-classifier"
 TEXTS = ["good", "the parcel is bad", "物流很快，很好。", "slow and broken", "very good and very fast", "很差"] * 4
@@ -113,12 +114,12 @@ def test_a_bad_text_in_a_batch_is_named_or_returned(model: Sentiment) -> None:
 def test_an_error_in_the_pool_stops_the_batch(model: Sentiment, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def failing(session: Session, row: object) -> None:
+    def failing(row: object, session: Session) -> None:
         calls.append(1)
         time.sleep(0.01)
         raise BundleRejected("the graph failed")
 
-    monkeypatch.setattr(model, "_run", failing)
+    monkeypatch.setattr(model.rows, "one", failing)
     with pytest.raises(BundleRejected, match="the graph failed"):
         model.batch(["good"] * 500)
     assert len(calls) < 100
@@ -145,7 +146,7 @@ def test_many_threads_share_one_model(model: Sentiment) -> None:
 def test_long_text_is_read_in_windows_and_says_so(model: Sentiment) -> None:
     result = model("good " * 40 + "bad " * 20)
     assert result.windows == 6
-    assert result.notes == ("longer than the model's context of 16 tokens: 6 windows were averaged",)
+    assert result.notes == ("longer than the model's context of 16 tokens: 6 overlapping windows were read",)
     assert result.label == "positive"
     assert 0.5 < result.score < model("good " * 14).score
 
@@ -232,7 +233,7 @@ def test_text_in_another_language_is_noted(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_is_no_classifier_of_these_labels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleRejected, match=r"model\.onnx is not a classifier of 3 labels"):
+    with pytest.raises(BundleRejected, match=r"model\.onnx does not fit this task: .* logits \[batch, 3\]"):
         Sentiment(changed(tmp_path, lambda m: replace(m, labels=("a", "b", "c"))))
 
 
@@ -273,7 +274,9 @@ def test_load_takes_a_folder_and_a_task() -> None:
         load(TINY, threads=0)
     with pytest.raises(DeviceError, match="no device 'tpu'"):
         load(TINY, device="tpu")
-    with pytest.raises(BundleNotFound, match=r"no bundle '.*absent'; give a task \(sentiment, summary, description\)"):
+    with pytest.raises(
+        BundleNotFound, match=r"no bundle '.*absent'; give a task \(sentiment, classify, .*description\)"
+    ):
         load(TINY / "absent")
 
 

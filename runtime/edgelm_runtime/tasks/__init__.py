@@ -9,7 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-TASKS = ("sentiment", "summary", "description")
+TASKS = ("sentiment", "classify", "tag", "embed", "summary", "description")
+ENCODERS = TASKS[:4]  # read a text in one run; the others write
 
 
 def task_class(task: str) -> Any:

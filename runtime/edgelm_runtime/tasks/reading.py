@@ -1,0 +1,146 @@
+"""A text, or a pair of texts, as the rows of token ids that an encoder reads: one, or overlapping windows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from ..bundle import Bundle
+from ..errors import BundleRejected, InputError
+from ..script import language_of
+from ..tokenizer import Encoded, TextTokenizer, checked
+from .rows import Row
+
+MAX_WINDOWS = 64
+Text = str | tuple[str, str] | Mapping[str, str]
+
+# No tokenizer in use has longer tokens on average; what lies beyond could not be read in MAX_WINDOWS anyway.
+_CHARACTERS_PER_TOKEN = 8
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text that is ready to be inferred.
+
+    `text` is what the offsets of `parts` belong to, in a pair the second; `spans` are the tokens of `parts` in each of
+    the `rows`.
+    """
+
+    text: str
+    parts: Encoded
+    spans: list[tuple[int, int]]
+    rows: list[Row]
+    language: str
+    notes: tuple[str, ...]
+    tokenize_ms: float
+
+    @property
+    def tokens(self) -> int:
+        """What the model reads of it, special tokens and overlaps included."""
+        return sum(len(row.ids) for row in self.rows)
+
+
+class Reader:
+    """Reads texts for one bundle. Raises BundleRejected where the context has no room beside the special tokens."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        self.tokenizer = TextTokenizer(bundle.read(manifest.tokenizer.file), manifest.tokenizer)
+        self.languages = manifest.languages
+        self.pairs = manifest.pairs
+        self._context = manifest.tokenizer.max_tokens
+        self._room = self._content_room()
+
+    def read(self, given: Text) -> Reading:
+        """Check and tokenize one input, and lay its windows.
+
+        Of a pair the first text stands whole in every window. Raises InputError for an empty, blank or too long text, a
+        pair where one text is read, one text where a pair is, and a first text that leaves too little room.
+        """
+        start = perf_counter()
+        before, text = self._texts(given)
+        notes: tuple[str, ...] = ()
+        if before is not None:
+            before, notes = checked(before)
+        cleaned, changed = checked(text)
+        notes = (*notes, *(note for note in changed if note not in notes))
+        # The longest text whose tokens could all be read, so that a megabyte costs no more than it can be used for.
+        cut = cleaned[: MAX_WINDOWS * self._room * _CHARACTERS_PER_TOKEN]
+        parts = self.tokenizer.encode_parts(cut, before)
+        if not parts.ids:
+            raise InputError("the text has no character that the model's tokenizer reads; give visible characters")
+        spans = window_spans(len(parts.ids), self._room_beside(parts), MAX_WINDOWS)
+        read = parts.ends[spans[-1][1] - 1] if spans[-1][1] < len(parts.ids) else len(cut)
+        notes += self._window_notes(len(spans), read, len(cleaned))
+        language = language_of(cut)
+        if language not in self.languages:
+            spoken = ", ".join(self.languages)
+            notes += (f"the text looks like {language}, the bundle was trained for {spoken}",)
+        rows = [Row(*parts.window(*span)) for span in spans]
+        return Reading(cut, parts, spans, rows, language, notes, (perf_counter() - start) * 1000.0)
+
+    def _texts(self, given: Any) -> tuple[Any, Any]:
+        """The first text of a pair, or None, and the text that is cut into windows."""
+        if isinstance(given, Mapping):
+            if set(given) - {"text", "text_pair"} or "text" not in given:
+                raise InputError(f"the fields are {sorted(map(str, given))}; accepted are text and text_pair")
+            given = (given["text"], given["text_pair"]) if "text_pair" in given else given["text"]
+        if isinstance(given, tuple | list):
+            if len(given) != 2:
+                raise InputError(f"{len(given)} texts were given for one answer; a pair is (text, text_pair)")
+            if not self.pairs:
+                raise InputError("a pair of texts was given, the bundle reads one text; export with --pairs for pairs")
+            return given[0], given[1]
+        if self.pairs:
+            raise InputError("one text was given, the bundle reads pairs: (text, text_pair), or --pair TEXT")
+        return None, given
+
+    def _room_beside(self, parts: Encoded) -> int:
+        """Tokens of the context that are left for a window of the text."""
+        room = self._context - len(parts.prefix) - len(parts.suffix)
+        if room < min(len(parts.ids), self._room // 4):
+            raise InputError(
+                f"the first text has {self._room - room:,} tokens and leaves room for {max(room, 0)} of the second in "
+                f"a context of {self._context}; at least {self._room // 4} are needed: shorten the first text"
+            )
+        return room
+
+    def _content_room(self) -> int:
+        """Tokens of the context that are left beside the special ones."""
+        special = len(self.tokenizer.encode(""))
+        room = self._context - special
+        if room < 1:
+            raise BundleRejected(
+                f"tokenizer.max_tokens is {self._context} and the tokenizer adds {special} special "
+                "tokens: no room for text; export the bundle again",
+                what="tokenizer.max_tokens",
+                expected=f"more than {special}",
+                found=str(self._context),
+            )
+        return room
+
+    def _window_notes(self, windows: int, read: int, length: int) -> tuple[str, ...]:
+        notes: tuple[str, ...] = ()
+        if windows > 1:
+            notes += (
+                f"longer than the model's context of {self._context} tokens: {windows} overlapping windows were read",
+            )
+        if read < length:
+            notes += (f"only the first {read:,} of {length:,} characters were read",)
+        return notes
+
+
+def window_spans(length: int, room: int, limit: int) -> list[tuple[int, int]]:
+    """Spans (first, last + 1) of `room` tokens that cover `length` tokens, neighbours a quarter over each other.
+
+    All spans are full and evenly spread. At most `limit` spans: a longer text is covered from its start.
+    """
+    if length <= room:
+        return [(0, length)]
+    stride = room - room // 4
+    last = min(length - room, (limit - 1) * stride)
+    steps = max(1, -(-last // stride))
+    firsts = [step * last // steps for step in range(steps + 1)] if last else [0]
+    return [(first, first + room) for first in firsts]

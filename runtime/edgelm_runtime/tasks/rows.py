@@ -1,0 +1,155 @@
+"""Rows of token ids through an encoder's graph, one by one or several on all threads.
+
+Rows are run by themselves, [1, n], never padded together: with one activation scale for the whole tensor, texts in one
+batch would change each other's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from ..errors import BundleRejected, InputError
+from ..placement import Engine, LoadOptions
+from ..session import Session, input_shapes, output_shapes, run
+
+Progress = Callable[[int], None]
+Values = NDArray[np.float32]
+
+# Below this many rows a second session costs more than it saves.
+_MIN_POOLED = 8
+
+
+@dataclass(frozen=True)
+class Row:
+    """Token ids with their special tokens, and the segment that each belongs to."""
+
+    ids: list[int]
+    type_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the graph has to give: its name, and its width, which is free where it is 0; `by_token` one row a token."""
+
+    name: str
+    width: int = 0
+    by_token: bool = False
+
+
+class Rows:
+    """Runs rows. Safe to share between threads.
+
+    Raises BundleRejected when the graph is not one that reads rows of ids and gives `output`, DeviceError when no
+    variant runs on this machine.
+    """
+
+    def __init__(self, bundle: Bundle, options: LoadOptions, output: Output, vocabulary: int) -> None:
+        self.engine = Engine(bundle, options)
+        self.context = bundle.manifest.tokenizer.max_tokens
+        self._output = output
+        self._vocabulary = vocabulary
+        self._session = self.engine.session
+        self._one_core: Session | None = self._session if self.engine.threads == 1 else None
+        self._lock = Lock()
+        inputs = input_shapes(self._session)
+        self._typed = "token_type_ids" in inputs
+        self.width = self._checked_width(inputs, output_shapes(self._session))
+
+    def one(self, row: Row, session: Session | None = None) -> Values:
+        """The output of one row: float32 [width], or [tokens, width] of an output by token.
+
+        Raises BundleRejected where it is not finite, or of another shape.
+        """
+        feeds = {"input_ids": np.asarray([row.ids], np.int64)}
+        if self._typed:
+            feeds["token_type_ids"] = np.asarray([row.type_ids], np.int64)
+        (values,) = run(session or self._session, feeds, (self._output.name,))
+        expected = (1, len(row.ids), self.width) if self._output.by_token else (1, self.width)
+        if values.shape != expected or not np.isfinite(values).all():
+            raise BundleRejected(
+                f"{self.engine.variant.file} answered {values.shape} values, finite: "
+                f"{bool(np.isfinite(values).all())}; expected {expected} finite ones; export it again",
+                what=self.engine.variant.file,
+            )
+        answer: Values = values[0]
+        return answer
+
+    def checked(self, ids: Sequence[int], type_ids: Sequence[int] | None = None) -> Row:
+        """A row of a caller's ids; without `type_ids` it is all of the first segment.
+
+        Raises InputError for no ids, more than the context, ids outside the vocabulary, or types of another length.
+        """
+        if not 1 <= len(ids) <= self.context:
+            raise InputError(
+                f"a row has {len(ids)} token ids, accepted are 1 to {self.context}; cut it, or call with text"
+            )
+        try:
+            row = np.asarray(ids)
+        except ValueError as error:
+            raise InputError(f"a row must be a flat list of integer token ids ({error})") from None
+        if row.ndim != 1 or row.dtype.kind not in "iu":
+            raise InputError(f"a row must be a flat list of integer token ids, found {row.ndim}-d {row.dtype}")
+        if row.min() < 0 or row.max() >= self._vocabulary:
+            raise InputError(f"token ids go from {row.min()} to {row.max()}, accepted are 0 to {self._vocabulary - 1}")
+        types = [0] * len(ids) if type_ids is None else [int(one) for one in type_ids]
+        if len(types) != len(ids) or not set(types) <= {0, 1}:
+            raise InputError(f"type_ids are {types[:8]}...: one 0 or 1 for each of the {len(ids)} token ids is needed")
+        return Row(row.tolist(), types)
+
+    def in_pool(
+        self, work: Callable[[int, Session], None], sizes: Sequence[int], progress: Progress | None = None
+    ) -> None:
+        """Call `work(index, session)` for every index, largest size first, on all threads.
+
+        Small models gain nothing from splitting one text over the cores, so each thread runs whole texts on one core.
+        """
+        order = sorted(range(len(sizes)), key=lambda index: -sizes[index])
+        if self.engine.workers == 1 or len(order) < _MIN_POOLED:
+            for done, index in enumerate(order, start=1):
+                work(index, self._session)
+                if progress:
+                    progress(done)
+            return
+        from concurrent.futures import ThreadPoolExecutor, as_completed
+
+        session = self._one_core_session()
+        pool = ThreadPoolExecutor(self.engine.workers)
+        try:
+            futures = [pool.submit(work, index, session) for index in order]
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                if progress:
+                    progress(done)
+        finally:
+            # After an error or Ctrl-C the texts that wait are dropped; only those being read are waited for.
+            pool.shutdown(cancel_futures=True)
+
+    def _one_core_session(self) -> Session:
+        with self._lock:
+            if self._one_core is None:
+                self._one_core = self.engine.one_core()
+            return self._one_core
+
+    def _checked_width(
+        self, inputs: dict[str, list[int | str | None]], outputs: dict[str, list[int | str | None]]
+    ) -> int:
+        name, width, file = self._output.name, self._output.width, self.engine.variant.file
+        found = (outputs.get(name) or [None])[-1]
+        # A free last dimension is accepted where the width is known: every answer is checked for it.
+        fits = name in outputs and (found == width or (width > 0) != isinstance(found, int))
+        if not fits or "input_ids" not in inputs or set(inputs) - {"input_ids", "token_type_ids"}:
+            shape = f"{name} [batch, {'sequence, ' if self._output.by_token else ''}{width or 'width'}]"
+            raise BundleRejected(
+                f"{file} does not fit this task: inputs {inputs}, outputs {outputs}; expected input_ids "
+                f"[batch, sequence] and {shape}; export it again",
+                what=file,
+                expected=f"input_ids -> {shape}",
+                found=f"{inputs} -> {outputs}",
+            )
+        return found if isinstance(found, int) else width
