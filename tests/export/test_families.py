@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from transformers import GPT2LMHeadModel
 
 from edgelm_export import families
-from edgelm_export.checkpoint import load_checkpoint, open_weights
+from edgelm_export.checkpoint import load_checkpoint
+from edgelm_export.checkpoint.weights import open_weights
 from edgelm_export.families import bert as bert_family
 from edgelm_export.families import gpt2 as gpt2_family
 from edgelm_export.graph import ACTIVATIONS

@@ -1,0 +1,99 @@
+"""What the configuration of a checkpoint says: architecture, task, labels, defaults of generation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgelm_export import families
+from edgelm_runtime.errors import UnsupportedCheckpoint
+
+# Fields of generation_config.json that the runtime has under the same name (the last two are edgelm's own).
+GENERATION_FIELDS = (
+    "max_new_tokens", "no_repeat_ngram_size", "repetition_penalty", "coverage_bonus", "quote_bonus",
+)  # fmt: skip
+SAMPLING_FIELDS = ("temperature", "top_k", "top_p")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Every field of config.json, those that it leaves out with transformers' defaults.
+
+    Raises:
+        UnsupportedCheckpoint: none there, broken, quantized or pruned, or of an architecture without a family file.
+    """
+    if not (folder / "config.json").is_file():
+        raise UnsupportedCheckpoint(
+            f"{folder}: no config.json there; give the folder that transformers' save_pretrained wrote"
+        )
+    config = read_json(folder / "config.json")
+    if config.get("quantization_config"):
+        raise families.refuse("quantization_config", config["quantization_config"], "none: weights in floating point")
+    if any((config.get("pruned_heads") or {}).values()):
+        raise families.refuse("pruned_heads", config["pruned_heads"], "none")
+    model_type = str(config.get("model_type"))
+    families.family(model_type)
+    from transformers import CONFIG_MAPPING
+
+    try:
+        # transformers knows the defaults of fields that are left out, and other names of fields.
+        complete: dict[str, Any] = CONFIG_MAPPING[model_type].from_dict(config).to_dict()
+    except Exception as error:  # it raises whatever its validators raise
+        raise UnsupportedCheckpoint(f"{folder / 'config.json'}: transformers refuses it ({error})") from error
+    return complete
+
+
+def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None) -> str:
+    """Hugging Face's task name of the checkpoint: its head, named by `architectures`, decides."""
+    from optimum.exporters.tasks import TasksManager
+
+    architecture = str((config.get("architectures") or [""])[0])
+    found = served[0]
+    if architecture:
+        import transformers
+
+        try:
+            found = TasksManager.infer_task_from_model(getattr(transformers, architecture))
+        except (AttributeError, ValueError, KeyError) as error:
+            raise UnsupportedCheckpoint(
+                f"config.json: architectures names {architecture!r}, which is unknown"
+            ) from error
+    wanted = TasksManager.map_from_synonym(asked) if asked else found
+    if found not in served or wanted != found:
+        raise UnsupportedCheckpoint(
+            f"the checkpoint is a {architecture or config.get('model_type')} for {found!r}"
+            + (f", asked for was {wanted!r}" if asked else "")
+            + f"; a {config.get('model_type')} is exported for {', '.join(served)}: fine-tune it with that head first"
+        )
+    return found
+
+
+def labels_of(config: Mapping[str, Any], weights: families.Weights) -> tuple[str, ...]:
+    """The name of every class of a classifier, in the order of its logits."""
+    rows = weights("classifier.bias").shape[0]
+    names = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
+    if sorted(names) != list(range(rows)):
+        names = {index: f"LABEL_{index}" for index in range(rows)}
+    return tuple(names[index] for index in range(rows))
+
+
+def generation_defaults(folder: Path, task: str) -> dict[str, Any]:
+    """What generation_config.json says of the options that the runtime has."""
+    path = folder / "generation_config.json"
+    if task != "text-generation" or not path.is_file():
+        return {}
+    stored = read_json(path)
+    fields = GENERATION_FIELDS + (SAMPLING_FIELDS if stored.get("do_sample") else ())
+    return {name: stored[name] for name in fields if stored.get(name) is not None}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises UnsupportedCheckpoint for anything else."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnsupportedCheckpoint(f"{path}: not readable as JSON ({error}); save the checkpoint again") from error
+    if not isinstance(value, dict):
+        raise UnsupportedCheckpoint(f"{path}: holds a {type(value).__name__}, a JSON object is needed")
+    return value
