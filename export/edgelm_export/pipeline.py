@@ -14,7 +14,7 @@ from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.finetune.data import Row
 from edgelm_export.graph import WEIGHTS_FILE
 from edgelm_export.metrics import format_table
-from edgelm_export.quantize import CacheScales, scheme
+from edgelm_export.quantize import CacheScales, Scheme, scheme
 from edgelm_export.quantize.calibration import calibration_texts
 from edgelm_export.quantize.ranges import Range, Span
 from edgelm_export.targets import Built, check_targets, schemes_for
@@ -132,8 +132,8 @@ def export(options: ExportOptions) -> ExportReport:
         source = _Source(checkpoint, draft, ranges, Path(scratch))
         names = _schemes(options, checkpoint.task)
         if options.kv_cache == "int8":
-            source = replace(source, cache=verify.cache_scales(source.bundle(names[0]), cases))
-        used, folder, parity = _accepted(source, cases, names)
+            source = replace(source, cache=verify.cache_scales(source.bundle(source.scheme(names[0])), cases))
+        used, folder, parity = _accepted(source, cases, [source.scheme(name) for name in names])
         others = _others(source, cases, options, texts or [case.text for case in cases])
         metrics = _metrics(source, rows, folder)
         latency = verify.measure_latency(folder, cases)
@@ -180,10 +180,16 @@ class _Source:
     cache: CacheScales | None = None
     spans: Mapping[str, Span] | None = None
 
-    def bundle(self, name: str) -> Path:
-        """A bundle in the scheme ``name``, without goldens and quality figures, for the runtime to be measured with."""
-        checkpoint, used = self.checkpoint, scheme(name, self.ranges, self.cache, self.spans)
-        family = families.family(checkpoint.family)
+    def scheme(self, name: str) -> Scheme:
+        """The scheme of that name, with what was measured of this checkpoint."""
+        return scheme(name, self.ranges, self.cache, self.spans)
+
+    def bundle(self, used: Scheme) -> Path:
+        """A bundle in a scheme, without goldens and quality figures, for the runtime to be measured with.
+
+        Its folder has the scheme's name: there is one bundle of a name.
+        """
+        checkpoint, family = self.checkpoint, families.family(self.checkpoint.family)
         model = family.build(checkpoint.weights, checkpoint.config, used, checkpoint.wanted)
         contents = {MODEL_FILE: model.graph, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
         variant = _variant(used.precision)
@@ -191,7 +197,7 @@ class _Source:
             contents[WEIGHTS_FILE] = model.weights
             variant = replace(variant, weights=WEIGHTS_FILE)
         manifest = replace(self.draft, variants=(variant,))
-        place = self.scratch / (name if self.cache is None else f"{name}-int8-cache")
+        place = self.scratch / (used.name if used.cache is None else f"{used.name}-int8-cache")
         return write_bundle(place, manifest, contents).path
 
 
@@ -203,14 +209,16 @@ def _schemes(options: ExportOptions, task: str) -> tuple[str, ...]:
     return (f"int4-{options.block_size}",)
 
 
-def _accepted(source: _Source, cases: Sequence[verify.Case], names: Sequence[str]) -> tuple[str, Path, verify.Parity]:
+def _accepted(
+    source: _Source, cases: Sequence[verify.Case], schemes: Sequence[Scheme]
+) -> tuple[str, Path, verify.Parity]:
     """The first of the schemes whose bundle answers like the checkpoint, as (its name, folder, parity)."""
-    for name in names:
-        folder, precision = source.bundle(name), scheme(name).precision
+    for used in schemes:
+        folder = source.bundle(used)
         parity = verify.measure_parity(folder, cases)
-        if parity.within(verify.TOLERANCES[precision]):
-            return name, folder, parity
-    raise parity.error(precision)
+        if parity.within(verify.TOLERANCES[used.precision]):
+            return used.name, folder, parity
+    raise parity.error(used.precision)
 
 
 def _others(source: _Source, cases: Sequence[verify.Case], options: ExportOptions, texts: Sequence[str]) -> list[Built]:
@@ -223,7 +231,7 @@ def _others(source: _Source, cases: Sequence[verify.Case], options: ExportOption
 
 
 def _built(source: _Source, cases: Sequence[verify.Case], name: str) -> Built:
-    _, folder, parity = _accepted(source, cases, [name])
+    _, folder, parity = _accepted(source, cases, [source.scheme(name)])
     (variant,) = open_bundle(folder, verify="lazy").manifest.variants
     return Built(name, folder, variant, parity, verify.make_goldens(folder, cases))
 
@@ -241,7 +249,7 @@ def _metrics(source: _Source, rows: Sequence[Row], folder: Path) -> dict[str, di
     torch = taskmetrics.evaluate_checkpoint(source.checkpoint, folder, draft.serves, rows)
     folders = {draft.variants[0].precision: folder}
     if "fp32" not in folders:
-        folders = {"fp32": source.bundle("fp32"), **folders}
+        folders = {"fp32": source.bundle(source.scheme("fp32")), **folders}
     found = {name: taskmetrics.evaluate_bundle(place, draft.serves, rows) for name, place in folders.items()}
     return {"torch": torch.metrics, **{name: evaluation.against(torch) for name, evaluation in found.items()}}
 
