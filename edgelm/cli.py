@@ -80,7 +80,7 @@ def cli() -> None:
     """Small int8 language models that answer on a CPU without torch.
 
     A fine-tuned checkpoint becomes a bundle (export), a bundle gives answers (run).
-    TASK is sentiment, summary or description.
+    TASK is sentiment, classify, tag, embed, summary or description.
 
     \b
     Exit codes: 0 done, 1 unexpected, 2 usage, 3 bundle refused, 4 device not

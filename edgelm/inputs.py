@@ -17,16 +17,17 @@ from typing import Any, BinaryIO
 
 from edgelm_runtime.errors import InputError
 
-Value = str | Mapping[str, object]
+Value = str | tuple[str, str] | Mapping[str, object]
 KINDS = (".txt", ".jsonl", ".csv")
 READ_ATTRIBUTES = frozenset(["description"])
+READ_PAIRS = frozenset(["classify"])
 _READ_AT_ONCE = 1 << 16
 _SMUGGLED_BYTES = re.compile("[\udc80-\udcff]")  # how Python hands over argument bytes that are not UTF-8
 
 
 @dataclass(frozen=True)
 class Item:
-    """One input: its text or attributes, and its line number counted from 1 (None: given as an argument)."""
+    """One input: a text, a pair or attributes, and its line number counted from 1 (None: given as an argument)."""
 
     value: Value
     line: int | None = None
@@ -51,9 +52,13 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Reader:
-    """What is taken from a row: a column and, for a task that reads attributes, objects or else the row itself."""
+    """What is taken from a row: a column and, for a task that reads attributes, objects or else the row itself.
+
+    With ``pair_column``, a row that has it gives a pair of texts.
+    """
 
     column: str
+    pair_column: str | None = None
     attributes: bool = False
     whole_row: bool = False
 
@@ -61,9 +66,10 @@ class Reader:
 def reader_for(task: str, column: str | None) -> Reader:
     """The column that is read: the one asked for, else ``text``, else for description ``attributes`` or the row."""
     attributes = task in READ_ATTRIBUTES
+    pair = "text_pair" if task in READ_PAIRS else None
     if column is not None:
-        return Reader(column, attributes)
-    return Reader("attributes" if attributes else "text", attributes, whole_row=attributes)
+        return Reader(column, pair, attributes)
+    return Reader("attributes" if attributes else "text", pair, attributes, whole_row=attributes)
 
 
 def phrases(path: Path) -> tuple[str, ...]:
@@ -132,20 +138,26 @@ def decode(data: bytes, source: str, first_line: int = 1, first_byte: int = 0) -
         ) from error
 
 
-def argument(text: str) -> Item:
-    """One input given on the command line.
+def argument(text: str, pair: str | None = None) -> Item:
+    """One input given on the command line, with the second text of a pair if there is one.
 
     Raises:
         InputError: the argument's bytes are not UTF-8.
     """
+    if pair is not None:
+        return Item((_readable(text, "TEXT"), _readable(pair, "--pair")))
+    return Item(_readable(text, "TEXT"))
+
+
+def _readable(text: str, name: str) -> str:
     smuggled = _SMUGGLED_BYTES.search(text)
     if smuggled:
         position = len(text[: smuggled.start()].encode("utf-8", "surrogateescape"))
         raise InputError(
-            f"TEXT: not UTF-8 at byte {position} (value 0x{ord(smuggled.group()) - 0xDC00:02x}); "
+            f"{name}: not UTF-8 at byte {position} (value 0x{ord(smuggled.group()) - 0xDC00:02x}); "
             "the terminal's encoding must be UTF-8"
         )
-    return Item(text)
+    return text
 
 
 def parse_lines(lines: list[str], json_reader: Reader | None = None, first_line: int = 1) -> Inputs:
@@ -180,6 +192,9 @@ def _json_value(line: str, reader: Reader) -> Value:
         value = row
     else:
         raise InputError(f"no field {reader.column!r}; found are {_names(row)}; choose one with --column")
+    pair = row.get(reader.pair_column) if reader.pair_column else None
+    if isinstance(value, str) and isinstance(pair, str):
+        return value, pair
     if isinstance(value, str) or (isinstance(value, dict) and reader.attributes):
         return value
     accepted = "a string or an object" if reader.attributes else "a string"
@@ -223,6 +238,8 @@ def parse_csv(text: str, reader: Reader, source: str) -> Inputs:
 
 
 def _csv_value(row: dict[str, str], reader: Reader) -> Value:
+    if reader.pair_column in row and reader.column in row:
+        return row[reader.column], row[reader.pair_column]
     if reader.column in row:
         return row[reader.column]
     return {name: value for name, value in row.items() if value.strip()}

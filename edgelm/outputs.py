@@ -6,33 +6,57 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from edgelm.inputs import Item
-from edgelm_runtime.results import SentimentResult, TextResult
+from edgelm_runtime.results import (
+    ClassificationResult,
+    EmbeddingResult,
+    SentimentResult,
+    TaggingResult,
+    TextResult,
+)
 
-Result = SentimentResult | TextResult
+Result = SentimentResult | ClassificationResult | TaggingResult | EmbeddingResult | TextResult
 Writer = Callable[[Item, Result], None]
 Receipts = Callable[[Result], Mapping[str, Any]]
 
 
 def text_writer(stream: TextIO, *, one_line: bool) -> Writer:
-    """Write ``positive  0.98``, or the text (each variant on its own line).
+    """Write ``positive  0.98``, the labels that hold, the entities, the vector, or the text (each variant on a line).
 
     With ``one_line``, line ends inside an answer become spaces, so that answers stay one a line.
     """
 
     def write(item: Item, result: Result) -> None:
-        if isinstance(result, SentimentResult):
-            stream.write(f"{result.label}  {result.score:.2f}\n")
-            return
-        for text in result.variants or (result.text,):
+        for text in _texts(result):
             stream.write((" ".join(text.splitlines()) if one_line else text) + "\n")
 
     return write
+
+
+def _texts(result: Result) -> tuple[str, ...]:
+    """What a person reads of an answer; several only of several variants."""
+    match result:
+        case SentimentResult():
+            return (f"{result.label}  {result.score:.2f}",)
+        case ClassificationResult():
+            return ("; ".join(f"{label}  {score:.2f}" for label, score in _held(result)) or "no label",)
+        case TaggingResult():
+            return ("; ".join(f"{one.label} {one.text!r}  {one.score:.2f}" for one in result.entities) or "nothing",)
+        case EmbeddingResult():
+            return (" ".join(f"{number:.6g}" for number in result.embedding),)
+    return result.variants or (result.text,)
+
+
+def _held(result: ClassificationResult) -> list[tuple[str, float]]:
+    """The labels that hold with their scores, the most probable first; the numbers of a regression."""
+    if result.is_regression:
+        return list(result.scores.items())
+    return sorted(((label, result.scores[label]) for label in result.labels), key=lambda held: -held[1])
 
 
 def json_writer(stream: TextIO, receipt: Receipts) -> Writer:
@@ -50,27 +74,40 @@ def json_writer(stream: TextIO, receipt: Receipts) -> Writer:
 
 
 def csv_writer(stream: TextIO) -> Writer:
-    """Write a header, then ``line, input, label, score`` or ``line, input, text`` (one row a variant)."""
+    """Write a header, then ``line, input`` and the answer: a row for each label that holds, entity, or variant."""
     rows = csv.writer(stream, lineterminator="\n")
     state = {"header": False}
 
     def write(item: Item, result: Result) -> None:
-        classified = isinstance(result, SentimentResult)
+        header, answers = _columns(result)
         if not state["header"]:
-            rows.writerow(["line", "input", "label", "score"] if classified else ["line", "input", "text"])
+            rows.writerow(["line", "input", *header])
             state["header"] = True
-        given = [item.line or "", input_text(item)]
-        if isinstance(result, SentimentResult):
-            rows.writerow([*given, result.label, f"{result.score:.4f}"])
-            return
-        for text in result.variants or (result.text,):
-            rows.writerow([*given, text])
+        for answer in answers:
+            rows.writerow([item.line or "", input_text(item), *answer])
 
     return write
 
 
+def _columns(result: Result) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
+    """The names of the columns of an answer, and its rows."""
+    match result:
+        case SentimentResult():
+            return ("label", "score"), [(result.label, f"{result.score:.4f}")]
+        case ClassificationResult():
+            return ("label", "score"), [(label, f"{score:.4f}") for label, score in _held(result)] or [("", "")]
+        case TaggingResult():
+            found = [(one.label, f"{one.score:.4f}", one.start, one.end, one.text) for one in result.entities]
+            return ("label", "score", "start", "end", "text"), found or [("", "", "", "", "")]
+        case EmbeddingResult():
+            return [f"v{place}" for place in range(len(result.embedding))], [result.embedding]
+    return ("text",), [(text,) for text in result.variants or (result.text,)]
+
+
 def input_text(item: Item) -> str:
-    """The input as one text; attributes as ``name: value; name: value``."""
+    """The input as one text; attributes as ``name: value; name: value``, a pair with ``|`` between."""
+    if isinstance(item.value, tuple):
+        return " | ".join(item.value)
     if isinstance(item.value, Mapping):
         return "; ".join(f"{name}: {value}" for name, value in item.value.items())
     return item.value

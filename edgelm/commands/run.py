@@ -16,7 +16,7 @@ from edgelm.answering import CLASSIFIED, WRITTEN, Model, answers
 from edgelm.inputs import Inputs, Item, Problem
 from edgelm.reporting import Problems, Timer, note
 from edgelm_runtime.errors import InputError
-from edgelm_runtime.tasks import TASKS
+from edgelm_runtime.tasks import ENCODERS, TASKS
 
 GENERATION = (
     "max_new_tokens",
@@ -40,7 +40,6 @@ GENERATION = (
     "stop",
     "variants",
 )
-CLASSIFIERS = frozenset(["sentiment"])
 EXAMPLES = """\b
 Examples:
   edgelm run sentiment "物流很快，质量也好"
@@ -55,6 +54,7 @@ class Request:
 
     task: str
     text: str | None
+    pair: str | None
     bundle: str | None
     device: str
     use_variant: str | None
@@ -71,13 +71,15 @@ class Request:
 
     def check(self) -> None:
         """Refuse combinations that contradict themselves. Raises click.UsageError."""
-        if self.task in CLASSIFIERS and (self.generation or self.stream):
+        if self.task in ENCODERS and (self.generation or self.stream):
             given = [*self.generation, *["stream"] * self.stream]
             raise click.UsageError(f"{_flags(given)}: {self.task} generates no text; summary and description do")
         if "variants" in self.generation and self.task != "description":
             raise click.UsageError(f"--variants: {self.task} has one answer; description has variants")
         if self.stream and (self.json or self.output or "variants" in self.generation):
             raise click.UsageError("--stream prints text as it comes; leave out --json, --output and --variants")
+        if self.pair is not None and (self.task not in inputs.READ_PAIRS or self.text in (None, "-")):
+            raise click.UsageError("--pair: only `classify TEXT --pair TEXT` reads two texts; rows have text_pair")
         if self.text is not None and self.input is not None:
             raise click.UsageError("TEXT and --input: give one of the two")
         if self.column is not None and (self.input is None or self.input.suffix.lower() == ".txt"):
@@ -101,6 +103,7 @@ def _flags(names: Iterable[str]) -> str:
 @click.command("run", epilog=EXAMPLES, short_help="Text in, answer out.")
 @click.argument("task", type=click.Choice(TASKS), metavar="TASK")
 @click.argument("text", required=False)
+@click.option("--pair", metavar="TEXT", help="The second text, for classify with a bundle that reads pairs.")
 @click.option(
     "--bundle",
     metavar="BUNDLE",
@@ -144,8 +147,9 @@ def _flags(names: Iterable[str]) -> str:
 def command(task: str, text: str | None, **given: Any) -> None:
     """Answer TEXT, the lines of stdin (TEXT is - or left out in a pipe), or a file.
 
-    TASK is sentiment, summary or description. A description is made from attributes:
-    "name: value; name: value", "类型#裙*颜色#白色", or a JSON object.
+    TASK is sentiment, classify, tag, embed, summary or description; classify, tag and embed need
+    --bundle. A description is made from attributes: "name: value; name: value",
+    "类型#裙*颜色#白色", or a JSON object. The rows of a file for pairs have text and text_pair.
     Exit code 5: a line could not be answered (named on stderr, the others are answered).
     """
     chosen = {name: given.pop(name) for name in GENERATION}
@@ -182,7 +186,7 @@ def _load(request: Request) -> Model:
         allow_fallback=request.allow_fallback,
         low_priority=request.low_priority,
     )
-    group = CLASSIFIED if request.task in CLASSIFIERS else WRITTEN
+    group = CLASSIFIED if request.task in ENCODERS else WRITTEN
     return Model(task, request.generation, group=1 if "variants" in request.generation else group)
 
 
@@ -190,7 +194,7 @@ def _inputs(request: Request) -> Item | Iterable[Inputs]:
     if request.input is not None:
         return [inputs.read_file(request.input, inputs.reader_for(request.task, request.column))]
     if request.text not in (None, "-"):
-        return inputs.argument(str(request.text))
+        return inputs.argument(str(request.text), request.pair)
     if request.text is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("no input: give TEXT, or --input FILE, or lines in a pipe")
     return inputs.lines_as_they_come(sys.stdin.buffer)

@@ -8,16 +8,15 @@ format above 1 says in its field `needs_edgelm` which version reads it.
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import BundleRejected
+from .fields import MANIFEST_NAME, Fields, check_path, parse_object
 
 FORMAT = 1
-MANIFEST_NAME = "edgelm.json"
 GOLDEN_NAME = "golden.json"
 MAX_MANIFEST_BYTES = 1_000_000
 FIRST_EDGELM = "0.1.0"
@@ -38,32 +37,9 @@ _LEAST_LABELS = {
     ("text-classification", REGRESSION): 1,
     ("token-classification", SINGLE_LABEL): 2,
 }
-_MAX_DEPTH = 32
 _MAX_CONTEXT = 1 << 20
 _MAX_BYTES = 1 << 50
 _SHA256 = re.compile("[0-9a-f]{64}")
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_REQUIRED: Any = object()
-
-
-def check_path(relative: str) -> str:
-    """Return `relative` when it is a plain POSIX name inside the bundle's folder.
-
-    Raises ValueError for an empty name, "..", ".", an absolute path, a backslash, a drive or another colon, a control
-    character, a lone surrogate, and for the manifest's own name.
-    """
-    if not relative:
-        raise ValueError("the path is empty")
-    if _CONTROL.search(relative) or "\\" in relative or ":" in relative:
-        raise ValueError(f"the path {relative!r} has a backslash, a colon or a control character")
-    if any(part in ("", ".", "..") for part in relative.split("/")):
-        raise ValueError(f"the path {relative!r} is absolute, or has an empty part, '.' or '..'")
-    if relative == MANIFEST_NAME:
-        raise ValueError(f"the path {relative!r} is the manifest itself")
-    if _LONE_SURROGATE.search(relative):
-        raise ValueError(f"the path {relative!r} has a lone surrogate")
-    return relative
 
 
 @dataclass(frozen=True)
@@ -188,165 +164,16 @@ def _rejected(problems: list[str]) -> BundleRejected:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """JSON object of the manifest, shallow, finite and valid Unicode all through."""
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise _rejected([f"it has {len(data):,} bytes, at most {MAX_MANIFEST_BYTES:,} are accepted"])
     try:
-        parsed = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise _rejected([f"it is nested deeper than {_MAX_DEPTH} levels"]) from None
+        return parse_object(data, MAX_MANIFEST_BYTES)
     except ValueError as error:
-        raise _rejected([f"it is not valid JSON in UTF-8 ({error})"]) from None
-    if not isinstance(parsed, dict):
-        raise _rejected([f"it must be a JSON object, found {_kind(parsed)}"])
-    problem = _first_unsound(parsed)
-    if problem:
-        raise _rejected([problem])
-    return parsed
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key occurs twice in one object")
-    return found
-
-
-def _refuse_constant(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _first_unsound(root: Any) -> str:
-    """The first value that could not be written back: too deep, not finite, not Unicode. "" when all is sound."""
-    stack: list[tuple[Any, int]] = [(root, 1)]
-    while stack:
-        value, depth = stack.pop()
-        if depth > _MAX_DEPTH:
-            return f"it is nested deeper than {_MAX_DEPTH} levels"
-        if isinstance(value, dict):
-            stack += [(inner, depth + 1) for inner in value.values()]
-            stack += [(key, depth) for key in value]
-        elif isinstance(value, list):
-            stack += [(inner, depth + 1) for inner in value]
-        elif isinstance(value, float) and not math.isfinite(value):
-            return "it has a number outside the range of float64"
-        elif isinstance(value, str) and _LONE_SURROGATE.search(value):
-            return f"the text {value[:40]!r} has a lone surrogate"
-    return ""
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-class _Fields:
-    """Takes typed fields out of one JSON object; notes every problem and goes on with a harmless value."""
-
-    def __init__(self, values: Any, where: str, problems: list[str]) -> None:
-        self._where = where
-        self._values: dict[str, Any] = values if isinstance(values, dict) else {}
-        self._taken: set[str] = set()
-        self._problems = problems
-        if not isinstance(values, dict):
-            self._problems.append(f"{where} must be an object, found {_kind(values)}")
-            self._problems = []
-
-    def problem(self, key: str, text: str) -> None:
-        self._problems.append(f"{self._where}.{key} {text}" if self._where else f"{key} {text}")
-
-    def _take(self, key: str, default: Any) -> Any:
-        self._taken.add(key)
-        if key in self._values:
-            return self._values[key]
-        if default is _REQUIRED:
-            self.problem(key, "is missing")
-            return None
-        return default
-
-    def _wrong(self, key: str, expected: str, value: Any) -> None:
-        if key in self._values:
-            self.problem(key, f"must be {expected}, found {_kind(value)} {json.dumps(value)[:60]}")
-
-    def text(self, key: str) -> str:
-        value = self._take(key, _REQUIRED)
-        if isinstance(value, str) and value.strip() and not _CONTROL.search(value):
-            return value
-        self._wrong(key, "text on one line", value)
-        return ""
-
-    def path(self, key: str, *, required: bool = True) -> str:
-        value = self.text(key) if required or key in self._values else ""
-        try:
-            return check_path(value) if value else ""
-        except ValueError as error:
-            self.problem(key, f"must name a file inside the folder: {error}")
-            return ""
-
-    def number(self, key: str, low: int, high: int) -> int:
-        value = self._take(key, _REQUIRED)
-        if type(value) is int and low <= value <= high:
-            return value
-        self._wrong(key, f"an integer from {low} to {high}", value)
-        return low
-
-    def token_id(self, key: str) -> int | None:
-        value = self._take(key, None)
-        if value is None or (type(value) is int and 0 <= value < 1 << 31):
-            return value
-        self._wrong(key, "a token id or null", value)
-        return None
-
-    def texts(self, key: str, *, empty: bool, required: bool = True) -> tuple[str, ...]:
-        value = self._take(key, _REQUIRED if required else [])
-        strings = isinstance(value, list) and all(isinstance(item, str) and item.strip() for item in value)
-        if strings and (value or empty) and len(set(value)) == len(value):
-            return tuple(value)
-        self._wrong(key, f"a list of {'' if empty else 'at least one of '}different non-empty strings", value)
-        return ()
-
-    def choice(self, key: str, accepted: Sequence[str]) -> str:
-        """One of `accepted`; the first where it is left out."""
-        value = self._take(key, accepted[0])
-        if value in accepted:
-            return str(value)
-        self._wrong(key, f"one of {', '.join(accepted)}", value)
-        return accepted[0]
-
-    def flag(self, key: str) -> bool:
-        value = self._take(key, False)
-        if isinstance(value, bool):
-            return value
-        self._wrong(key, "true or false", value)
-        return False
-
-    def mapping(self, key: str, *, required: bool = True) -> dict[str, Any]:
-        value = self._take(key, _REQUIRED if required else {})
-        if isinstance(value, dict):
-            return value
-        self._wrong(key, "an object", value)
-        return {}
-
-    def objects(self, key: str) -> list[Any]:
-        value = self._take(key, _REQUIRED)
-        if isinstance(value, list) and value:
-            return value
-        self._wrong(key, "a list of at least one object", value)
-        return []
-
-    def part(self, key: str) -> _Fields:
-        """The fields of an object inside; when it is missing, only that is reported."""
-        value = self._take(key, _REQUIRED)
-        return _Fields(value, key, self._problems if key in self._values else [])
-
-    def rest(self) -> dict[str, Any]:
-        return {key: value for key, value in self._values.items() if key not in self._taken | {"needs_edgelm"}}
+        raise _rejected([str(error)]) from None
 
 
 def _manifest(values: dict[str, Any]) -> Manifest:
     _check_format(values)
     problems: list[str] = []
-    fields = _Fields(values, "", problems)
+    fields = Fields(values, "", problems)
     manifest = Manifest(
         format=fields.number("format", FORMAT, FORMAT),
         name=fields.text("name"),
@@ -360,7 +187,7 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         prompts=fields.mapping("prompts", required=False),
         generation=fields.mapping("generation", required=False),
         variants=tuple(
-            _variant(_Fields(item, f"variants[{index}]", problems))
+            _variant(Fields(item, f"variants[{index}]", problems))
             for index, item in enumerate(fields.objects("variants"))
         ),
         quality=fields.mapping("quality"),
@@ -393,7 +220,7 @@ def _check_format(values: dict[str, Any]) -> None:
     )
 
 
-def _tokenizer(fields: _Fields) -> TokenizerSpec:
+def _tokenizer(fields: Fields) -> TokenizerSpec:
     return TokenizerSpec(
         file=fields.path("file"),
         max_tokens=fields.number("max_tokens", 1, _MAX_CONTEXT),
@@ -404,7 +231,7 @@ def _tokenizer(fields: _Fields) -> TokenizerSpec:
     )
 
 
-def _variant(fields: _Fields) -> Variant:
+def _variant(fields: Fields) -> Variant:
     return Variant(
         name=fields.text("name"),
         file=fields.path("file"),
@@ -426,7 +253,7 @@ def _files(values: dict[str, Any], problems: list[str]) -> dict[str, FileEntry]:
         except ValueError as error:
             problems.append(f"files: {error}")
             continue
-        fields = _Fields(entry, f"files[{name!r}]", problems)
+        fields = Fields(entry, f"files[{name!r}]", problems)
         size, sha256 = fields.number("size", 0, _MAX_BYTES), fields.text("sha256")
         if sha256 and not _SHA256.fullmatch(sha256):
             fields.problem("sha256", f"must be 64 lower-case hexadecimal digits, found {sha256[:80]!r}")

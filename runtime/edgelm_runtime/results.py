@@ -38,10 +38,11 @@ class ClassificationResult:
     """The classes of one text.
 
     `labels` are those that hold: the most probable one, all of at least 0.5 where any number may hold, none with
-    regression. `scores` has every label's probability, or with regression its number. The rest is as in
-    `SentimentResult`.
+    regression; `problem_type` is transformers' name of the three. `scores` has every label's probability, or with
+    regression its number. The rest is as in `SentimentResult`.
     """
 
+    problem_type: str
     labels: tuple[str, ...]
     scores: Mapping[str, float]
     language: str
@@ -50,6 +51,11 @@ class ClassificationResult:
     notes: tuple[str, ...]
     bundle: str
     timings: Timings
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether `scores` are numbers, and no label holds."""
+        return self.problem_type == "regression"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers, in the order of the fields."""

@@ -13,11 +13,12 @@ from . import memory, providers
 from .bundle import Bundle
 from .device import CPU, Device, parse_device, runs_here
 from .errors import BundleRejected, DeviceError
+from .goldens import golden_inputs, replay
 from .machine import default_threads, usable_cores
 from .manifest import Variant
 from .placement import LoadOptions
 from .tasks import TASKS, task_class
-from .verify import golden_texts, replay
+from .tasks.reading import Text
 
 ROUNDS = 5
 # A faster choice has to be this much faster: less is noise, and the first candidate is the one that needs no memory.
@@ -120,13 +121,13 @@ def _measure(bundle: Bundle, options: LoadOptions) -> Candidate:
         models = {task: task_class(task)(bundle, options) for task in bundle.manifest.serves if task in TASKS}
         for task, model in models.items():
             replay(bundle, task, model)
-        ms = sum(_milliseconds(model, golden_texts(bundle, task, model)) for task, model in models.items())
+        ms = sum(_milliseconds(model, golden_inputs(bundle, task, model)) for task, model in models.items())
     except (BundleRejected, DeviceError) as error:
         return Candidate(name, options.device, threads, None, str(error))
     return Candidate(name, options.device, threads, ms, "")
 
 
-def _milliseconds(model: Any, texts: Sequence[str]) -> float:
+def _milliseconds(model: Any, texts: Sequence[Text]) -> float:
     rounds = []
     for _ in range(ROUNDS):
         start = perf_counter()
@@ -136,7 +137,7 @@ def _milliseconds(model: Any, texts: Sequence[str]) -> float:
     return median(rounds)
 
 
-def _answer(model: Any, text: str) -> None:
+def _answer(model: Any, text: Text) -> None:
     if hasattr(model, "generator"):
         model(text, temperature=0.0, max_new_tokens=TOKENS)
     else:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgelm_runtime.errors import BundleRejected
-from edgelm_runtime.manifest import MAX_MANIFEST_BYTES, Manifest, check_path
+from edgelm_runtime.fields import check_path
+from edgelm_runtime.manifest import MAX_MANIFEST_BYTES, Manifest
 
 TINY = Path(__file__).parents[1] / "data" / "tiny-classifier" / "edgelm.json"
 

@@ -37,6 +37,7 @@ class Classify(Encoder[ClassificationResult]):
             else:
                 holding = () if problem == REGRESSION else (self.labels[best],)
         return ClassificationResult(
+            problem_type=problem,
             labels=holding,
             scores=named,
             language=reading.language,

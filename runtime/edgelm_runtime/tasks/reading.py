@@ -102,8 +102,8 @@ class Reader:
         room = self._context - len(parts.prefix) - len(parts.suffix)
         if room < min(len(parts.ids), self._room // 4):
             raise InputError(
-                f"the first text has {self._room - room:,} tokens and leaves room for {max(room, 0)} of the second in "
-                f"a context of {self._context}; at least {self._room // 4} are needed: shorten the first text"
+                f"the first text takes {self._context - room:,} of the context's {self._context} tokens and leaves "
+                f"{max(room, 0)} for the second, which needs {self._room // 4}; shorten the first text"
             )
         return room
 
