@@ -26,6 +26,7 @@ from edgelm_runtime.manifest import MULTI_LABEL, REGRESSION, Manifest
 from edgelm_runtime.placement import LoadOptions
 from edgelm_runtime.tasks.classify import Classify
 from edgelm_runtime.tasks.embed import Embed, joined
+from edgelm_runtime.tasks.reading import window_spans
 from edgelm_runtime.tasks.tag import Tag, merged
 from edgelm_runtime.verify import verify_bundle
 
@@ -89,8 +90,8 @@ def bundle(folder: Path, model: bytes, golden: Any = None, **fields: Any) -> Bun
 def multi(tmp_path: Path) -> Bundle:
     return bundle(
         tmp_path,
-        graph(table(late="slow", broken="broken", fine="good"), "logits", pooled=True),
-        {"classification": [{"text": "broken slow", "labels": ["late", "broken"], "scores": {"late": 0.8808}}]},
+        graph(table(late="slow", broken="broken", fine="good") - 1, "logits", pooled=True),
+        {"classification": [{"text": "broken slow", "labels": ["late", "broken"], "scores": {"late": 0.7311}}]},
         serves=("classify",), labels=("late", "broken", "fine"), problem_type=MULTI_LABEL,
     )  # fmt: skip
 
@@ -120,9 +121,9 @@ def test_any_number_of_labels_may_hold(multi: Bundle) -> None:
     model = Classify(multi, one_core)
     result = model("broken slow")
     assert result.labels == ("late", "broken")
-    assert result.scores["late"] == pytest.approx(1 / (1 + math.exp(-2)))
+    assert result.scores["late"] == pytest.approx(1 / (1 + math.exp(-1)))
     assert result.scores == model.decode(model.infer(model.tokenize("broken slow")))
-    assert model("the parcel").labels == ("late", "broken", "fine")  # each is exactly 0.5
+    assert model("the parcel").labels == ()
     assert verify_bundle(multi.path).golden == 1
 
 
@@ -173,17 +174,13 @@ def test_a_long_text_has_the_entities_of_its_parts(tagger: Bundle) -> None:
 def test_windows_that_agree_are_put_together_as_if_there_were_one(data: st.DataObject) -> None:
     length, room = data.draw(st.integers(1, 60)), data.draw(st.integers(2, 20))
     whole = np.random.default_rng(length).random((length, 3))
-    from edgelm_runtime.tasks.reading import window_spans
-
     spans = window_spans(length, room, 64)
     np.testing.assert_array_equal(merged([whole[first:last] for first, last in spans], spans), whole)
 
 
 def test_a_token_takes_the_window_where_it_stands_furthest_inside() -> None:
     left, right = np.zeros((6, 1)), np.ones((6, 1))
-    assert merged([left, right], [(0, 6), (3, 9)]).ravel().tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1] or merged(
-        [left, right], [(0, 6), (3, 9)]
-    ).ravel().tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
+    assert merged([left, right], [(0, 6), (3, 9)]).ravel().tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_an_embedding_is_the_graphs_vector(tmp_path: Path) -> None:
@@ -202,7 +199,7 @@ def test_a_golden_vector_is_replayed(tmp_path: Path) -> None:
     golden = {"embedding": [{"text": "good", "embedding": list(right.embedding)}]}
     assert verify_bundle(embedder(tmp_path / "b", golden).path).golden == 1
     golden["embedding"][0]["embedding"][0] += 3.0
-    with pytest.raises(BundleRejected, match="a vector at most 0.1 of its length away"):
+    with pytest.raises(BundleRejected, match=r"a vector at most 0\.1 of its length away"):
         verify_bundle(embedder(tmp_path / "c", golden).path)
     golden["embedding"][0]["embedding"] = [1.0]
     with pytest.raises(BundleRejected, match="1 numbers"):
@@ -247,7 +244,10 @@ def test_the_first_text_of_a_pair_stands_in_every_window(tmp_path: Path) -> None
         ({"text": "a", "other": "b"}, "accepted are text and text_pair"),
         (("", "good"), "the text is empty or blank"),
         (("good", " "), "the text is empty or blank"),
-        (("good " * 13, "bad bad bad bad"), "the first text has 13 tokens"),
+        (
+            ("good " * 13, "bad bad bad bad"),
+            "the first text takes 16 of the context's 16 tokens and leaves 0 for the second",
+        ),
         ((7, "good"), "the text is int"),
     ],
 )
