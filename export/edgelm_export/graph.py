@@ -43,10 +43,14 @@ class GraphBuilder:
 
     def output(self, value: Value, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> None:
         """Declare ``value`` a graph output under ``name``."""
-        if self._half and dtype == ir.DataType.FLOAT:
-            value = self.one("Cast", [value], {"to": int(ir.DataType.FLOAT)})
+        if dtype == ir.DataType.FLOAT:
+            value = self.in_float32(value)
         value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
         self._outputs.append(value)
+
+    def in_float32(self, value: Value) -> Value:
+        """``value``, cast where everything is computed in half precision."""
+        return self.one("Cast", [value], {"to": int(ir.DataType.FLOAT)}) if self._half else value
 
     def weight(self, name: str, array: NDArray[Any]) -> Value:
         """A constant stored in the model, once: the same name gives the same value again."""

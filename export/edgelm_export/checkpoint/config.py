@@ -71,7 +71,8 @@ def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None)
 
 def labels_of(config: Mapping[str, Any], weights: families.Weights) -> tuple[str, ...]:
     """The name of every class of a classifier, in the order of its logits."""
-    rows = weights("classifier.bias").shape[0]
+    bias = "classifier.out_proj.bias"
+    rows = weights(bias if bias in weights else "classifier.bias").shape[0]
     names = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
     if sorted(names) != list(range(rows)):
         names = {index: f"LABEL_{index}" for index in range(rows)}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgelm_export.encoder import padding_row
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import TokenizerSpec
 
@@ -39,6 +40,8 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> tuple[bytes, Toke
     if len(tokenizer) > rows:
         raise UnsupportedCheckpoint(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows} rows")
     limit = int(config["max_position_embeddings"] if "max_position_embeddings" in config else config["n_positions"])
+    padding = padding_row(config)
+    limit -= 0 if padding is None else padding + 1
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else config.get("eos_token_id")
     spec = TokenizerSpec(
         file="tokenizer.json", max_tokens=min(limit, int(tokenizer.model_max_length)),

@@ -18,6 +18,8 @@ from edgelm_export.graph import Model
 from edgelm_export.quantize import Scheme
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
+_DASHED = {"xlm_roberta": "xlm-roberta"}  # transformers writes most model types with underscores
+
 
 class Weights(Protocol):
     """Tensors of a checkpoint by name, read when asked for."""
@@ -59,7 +61,7 @@ class Family(Protocol):
 
 def supported() -> list[str]:
     """Every model type that has a family file, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(_DASHED.get(module.name, module.name) for module in pkgutil.iter_modules(__path__))
 
 
 def family(model_type: str) -> Family:
@@ -72,7 +74,7 @@ def family(model_type: str) -> Family:
         raise UnsupportedCheckpoint(
             f"architecture {model_type!r} is not supported; supported are {', '.join(supported())}"
         )
-    return cast(Family, importlib.import_module(f"{__name__}.{model_type}"))
+    return cast(Family, importlib.import_module(f"{__name__}.{model_type.replace('-', '_')}"))
 
 
 def refuse(field: str, value: object, accepted: str) -> UnsupportedCheckpoint:

@@ -38,11 +38,13 @@ class Scheme(Protocol):
         """
 
     def self_attention(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
-    ) -> Value:
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
+        *, position_bias: Value | None = None,
+    ) -> Value:  # fmt: skip
         """Bidirectional attention over unpadded rows: packed projection ``weight`` [hidden, 3 * hidden] and softmax.
 
-        ``name`` is that of the queries' weight, whose input is that of all three.
+        ``name`` is that of the queries' weight, whose input is that of all three. ``position_bias``, float32
+        [1, heads, sequence, sequence], is added to the scores before the softmax.
         """
 
     def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:

@@ -18,8 +18,9 @@ class Half(Float32):
     precision = "fp16"
 
     def self_attention(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
-    ) -> Value:
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
+        *, position_bias: Value | None = None,
+    ) -> Value:  # fmt: skip
         """Operators that every provider has, in the place of onnxruntime's fused one."""
         packed = self.linear(graph, x, scaled(weight, heads), scaled(bias, heads), name)
-        return plain_attention(graph, packed, bias.shape[0] // 3, heads)
+        return plain_attention(graph, packed, bias.shape[0] // 3, heads, position_bias)

@@ -26,11 +26,13 @@ class Float32:
         return product if bias is None else graph.add(product, graph.weight(f"{name}.bias", bias))
 
     def self_attention(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
-    ) -> Value:
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
+        *, position_bias: Value | None = None,
+    ) -> Value:  # fmt: skip
         """com.microsoft Attention."""
         weights = [graph.weight(f"{name}.weight", weight), graph.weight(f"{name}.bias", bias)]
-        return graph.one("Attention", [x, *weights], {"num_heads": heads}, MICROSOFT)
+        added = [] if position_bias is None else [None, None, position_bias]
+        return graph.one("Attention", [x, *weights, *added], {"num_heads": heads}, MICROSOFT)
 
     def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
         """Gather."""

@@ -45,7 +45,8 @@ class Int4Blocks(TablesInBlocks):
         return graph.one("MatMulNBits", inputs, attributes, MICROSOFT)
 
     def self_attention(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
-    ) -> Value:
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
+        *, position_bias: Value | None = None,
+    ) -> Value:  # fmt: skip
         """As Int8Blocks: an encoder's attention gains nothing from fewer bits."""
-        return Int8Blocks().self_attention(graph, x, weight, bias, heads, name)
+        return Int8Blocks().self_attention(graph, x, weight, bias, heads, name, position_bias=position_bias)

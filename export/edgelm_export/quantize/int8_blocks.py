@@ -10,7 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.graph import GraphBuilder, Value
+from edgelm_export.quantize.attention import attention_of_parts, split_in_three
 from edgelm_export.quantize.int8_dynamic import TablesInBlocks, linear_by_block
 
 
@@ -28,11 +29,9 @@ class Int8Blocks(TablesInBlocks):
         return linear_by_block(graph, x, weight, bias, name)
 
     def self_attention(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
-    ) -> Value:
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
+        *, position_bias: Value | None = None,
+    ) -> Value:  # fmt: skip
         """MatMulNBits for the packed projection, MultiHeadAttention in float32 on its three parts."""
         packed = self.linear(graph, x, weight, bias, name)
-        split = {"axis": -1, "num_outputs": 3}
-        return graph.one(
-            "MultiHeadAttention", [*graph.op("Split", [packed], split, outputs=3)], {"num_heads": heads}, MICROSOFT
-        )
+        return attention_of_parts(graph, split_in_three(graph, packed), heads, position_bias)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value, shape_of
 from edgelm_export.quantize import CacheScales
+from edgelm_export.quantize.attention import attention_of_parts, split_in_three
 from edgelm_export.quantize.fp32 import head_in_float32
 from edgelm_export.quantize.rounding import block_size, by_block, per_channel
 
@@ -55,9 +56,16 @@ class Int8Dynamic(TablesInBlocks):
         return graph.one("DynamicQuantizeMatMul", inputs, domain=MICROSOFT)
 
     def self_attention(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
-    ) -> Value:
-        """QAttention: the packed projection in 8 bits, the attention itself in float32."""
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
+        *, position_bias: Value | None = None,
+    ) -> Value:  # fmt: skip
+        """QAttention: the packed projection in 8 bits, the attention itself in float32.
+
+        QAttention takes no bias: with one MultiHeadAttention on the parts of the projection.
+        """
+        if position_bias is not None:
+            packed = self.linear(graph, x, weight, bias, name)
+            return attention_of_parts(graph, split_in_three(graph, packed), heads, position_bias)
         rounded, scale = per_channel(weight)
         x8, x_scale, x_zero = graph.op("DynamicQuantizeLinear", [x], outputs=3)
         inputs = [

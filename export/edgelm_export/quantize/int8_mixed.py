@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.quantize.attention import attention_of_parts
 from edgelm_export.quantize.int8_dynamic import Int8Dynamic, TablesInBlocks, linear_by_block
 from edgelm_export.quantize.ranges import Range, scale_of
 from edgelm_export.quantize.rounding import per_channel
@@ -42,21 +43,22 @@ class Int8Mixed(TablesInBlocks):
         return _Rounded(graph, x, known, name).product(weight, bias, name)
 
     def self_attention(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
-    ) -> Value:
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
+        *, position_bias: Value | None = None,
+    ) -> Value:  # fmt: skip
         """QAttention; with channels apart three products of the same rounded rows, and MultiHeadAttention in float32.
 
-        Dynamic where no range was measured.
+        The latter too for a bias, which QAttention does not take. Dynamic where no range was measured.
         """
         known = self._ranges.get(name)
         if known is None:
-            return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name)
+            return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name, position_bias=position_bias)
         rounded = _Rounded(graph, x, known, name)
-        if rounded.whole:
+        if rounded.whole and position_bias is None:
             return rounded.attention(weight, bias, heads, name)
         parts = zip(np.split(weight, 3, axis=1), np.split(bias, 3), strict=True)
         products = [rounded.product(*part, f"{name}.{index}") for index, part in enumerate(parts)]
-        return graph.one("MultiHeadAttention", products, {"num_heads": heads}, MICROSOFT)
+        return attention_of_parts(graph, products, heads, position_bias)
 
 
 class _Rounded:

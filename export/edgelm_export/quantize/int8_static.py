@@ -68,7 +68,8 @@ class Int8Static(TablesInBlocks):
         return graph.one("MatMulIntegerToFloat", inputs, domain=MICROSOFT)
 
     def self_attention(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
-    ) -> Value:
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
+        *, position_bias: Value | None = None,
+    ) -> Value:  # fmt: skip
         """As Int8Dynamic: an encoder reads a text in one run."""
-        return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name)
+        return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name, position_bias=position_bias)

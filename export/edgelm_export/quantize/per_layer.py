@@ -44,10 +44,11 @@ class PerLayer:
         return self._of(name).linear(graph, x, weight, bias, name, outliers=outliers)
 
     def self_attention(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
-    ) -> Value:
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
+        *, position_bias: Value | None = None,
+    ) -> Value:  # fmt: skip
         """The attention as the layer's scheme makes it."""
-        return self._of(name).self_attention(graph, x, weight, bias, heads, name)
+        return self._of(name).self_attention(graph, x, weight, bias, heads, name, position_bias=position_bias)
 
     def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
         """The rows as the table's scheme stores them."""

@@ -44,11 +44,12 @@ class QdqInt8:
         return product if bias is None else graph.add(product, graph.weight(f"{name}.bias", bias))
 
     def self_attention(
-        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str
-    ) -> Value:
+        self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
+        *, position_bias: Value | None = None,
+    ) -> Value:  # fmt: skip
         """The packed projection in 8 bits, the attention itself in float."""
         packed = self.linear(graph, x, scaled(weight, heads), scaled(bias, heads), name)
-        return plain_attention(graph, packed, bias.shape[0] // 3, heads)
+        return plain_attention(graph, packed, bias.shape[0] // 3, heads, position_bias)
 
     def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
         """Rows in int8, each with its own scale."""

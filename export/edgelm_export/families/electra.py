@@ -1,0 +1,25 @@
+"""ELECTRA (Clark et al., 2020; `ElectraModel` of transformers): BERT with embeddings that may be narrower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgelm_export.encoder import TASKS, Architecture, Head, build_encoder, check_encoder, shape_of
+from edgelm_export.families import Wanted, Weights
+from edgelm_export.graph import Model
+from edgelm_export.quantize import Scheme
+
+__all__ = ["TASKS", "build", "check"]
+
+ARCHITECTURE = Architecture("electra", Head("classifier.dense", "gelu", "classifier.out_proj"), segments="told")
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raise UnsupportedCheckpoint for a field that the graph would not honour."""
+    check_encoder(config)
+
+
+def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: Wanted) -> Model:
+    """An encoder as `build_encoder` describes it."""
+    return build_encoder(ARCHITECTURE, shape_of(config), weights, scheme, wanted)

@@ -1,0 +1,5 @@
+"""XLM-RoBERTa (Conneau et al., 2020; `XLMRobertaModel` of transformers): RoBERTa under another name."""
+
+from edgelm_export.families.roberta import TASKS, build, check
+
+__all__ = ["TASKS", "build", "check"]
