@@ -118,7 +118,9 @@ def export(options: ExportOptions) -> ExportReport:
     """
     if options.out.exists() and not options.force:
         raise ExportError(f"{options.out} exists; name another --out, or add --force to replace it")
-    checkpoint = load_checkpoint(options.checkpoint, options.task if options.task not in _SERVED else None)
+    checkpoint = load_checkpoint(
+        options.checkpoint, options.task if options.task not in _SERVED else None, options.out.parent
+    )
     if options.kv_cache != "fp32" and checkpoint.task != "text-generation":
         raise InputError(f"{options.checkpoint} is a classifier, which has no cache; leave out --kv-cache")
     check_targets(options.targets, checkpoint.task)

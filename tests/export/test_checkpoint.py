@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,7 +105,20 @@ def test_a_missing_part_is_named(folder: Path, missing: str) -> None:
 
 
 def test_no_folder_at_all(tmp_path: Path) -> None:
-    assert "no config.json there" in _refusal(tmp_path / "nowhere")
+    assert "nowhere: there is no such folder" in _refusal(tmp_path / "nowhere")
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    assert f"{tmp_path} is empty" in _refusal(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder(folder: Path) -> None:
+    assert "model.safetensors is a file; name the folder that it lies in" in _refusal(folder / "model.safetensors")
+
+
+def test_a_folder_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)  # root may read everything
+    assert f"no permission to read it; chmod u+rx {folder}" in _refusal(folder)
 
 
 def test_a_broken_tokenizer_is_refused(folder: Path) -> None:
@@ -181,7 +196,7 @@ def test_a_real_model_without_its_head_is_refused(tmp_path: Path) -> None:
     folder = save_bert(tmp_path / "bert", bert().bert)
     assert load_checkpoint(folder).task == "feature-extraction"
     edit_config(folder, architectures=["BertForSequenceClassification"])
-    assert "the weights have no tensor 'classifier.bias'" in _refusal(folder)
+    assert "Tensors 2 missing: classifier.bias, classifier.weight" in _refusal(folder)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 5000, -1])
@@ -196,9 +211,57 @@ def test_weights_with_a_tensor_missing_are_refused_and_nothing_is_written(folder
     tensors = load_file(folder / "model.safetensors")
     del tensors["bert.encoder.layer.1.output.dense.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UnsupportedCheckpoint, match=r"no tensor 'bert\.encoder\.layer\.1\.output\.dense\.weight'"):
+    with pytest.raises(UnsupportedCheckpoint, match=r"1 missing: bert\.encoder\.layer\.1\.output\.dense\.weight\."):
         export(ExportOptions(folder, tmp_path / "bundle"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
+
+
+def test_all_tensors_that_do_not_fit_are_named_at_once(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["bert.pooler.dense.bias"], tensors["bert.embeddings.LayerNorm.weight"]
+    tensors["classifier.bias"] = torch.zeros(3)
+    tensors["bert.encoder.layer.2.output.dense.bias"] = torch.zeros(64)  # a layer that the configuration cuts off
+    tensors["bert.encoder.layer.0.output.dense.lora_A"] = torch.zeros(64)
+    tensors["cls.predictions.bias"] = torch.zeros(600)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    message = _refusal(folder)
+    assert "2 missing: bert.embeddings.LayerNorm.weight, bert.pooler.dense.bias;" in message
+    assert "1 of another shape: classifier.bias [3], not [2];" in message
+    stray = "bert.encoder.layer.0.output.dense.lora_A, bert.encoder.layer.2.output.dense.bias"
+    assert f"2 of parts that the configuration does not have: {stray}." in message
+    assert "cls.predictions" not in message  # another head, which no answer needs
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_all_tensors_with_broken_numbers_are_named_at_once(folder: Path, dtype: torch.dtype) -> None:
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}
+    tensors["classifier.bias"][1] = float("nan")
+    tensors["bert.pooler.dense.weight"][3, 5] = -float("inf")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert "2 tensors hold NaN or infinite numbers: bert.pooler.dense.weight, classifier.bias." in _refusal(folder)
+
+
+def test_old_names_masks_and_other_heads_are_no_problem(folder: Path, bert_folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    for new, old in (("weight", "gamma"), ("bias", "beta")):
+        tensors[f"bert.embeddings.LayerNorm.{old}"] = tensors.pop(f"bert.embeddings.LayerNorm.{new}")
+    tensors["bert.embeddings.position_ids"] = torch.arange(96)[None]
+    tensors["cls.predictions.bias"] = torch.zeros(600)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    checkpoint, whole = load_checkpoint(folder), load_checkpoint(bert_folder)
+    assert _built(checkpoint) == _built(whole)
+
+
+@pytest.mark.parametrize(("kind", "there"), [("memory", 500_000_000), ("disk", 1_000)])
+def test_a_machine_that_is_too_small_is_said_before_the_work(
+    bert_folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, there: int
+) -> None:
+    monkeypatch.setattr("edgelm_runtime.machine.memory_bytes", lambda: there if kind == "memory" else 0)
+    if kind == "disk":
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=there))
+    message = _refusal(bert_folder)
+    assert message.startswith(f"{kind}: an export needs about ")
+    assert f"{there / 1e9:.2f} GB" in message
 
 
 def test_integer_weights_are_refused(folder: Path) -> None:

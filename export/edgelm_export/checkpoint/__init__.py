@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from edgelm_export import families
-from edgelm_export.checkpoint.config import generation_defaults, labels_of, read_config, read_json, task_of
-from edgelm_export.checkpoint.tokenizer import read_tokenizer
-from edgelm_export.checkpoint.weights import Safetensors, open_weights
+from edgelm_export.checkpoint.checks import require
+from edgelm_export.checkpoint.reading import PROMPTS_FILE, Reading
+from edgelm_export.checkpoint.weights import Safetensors
 from edgelm_runtime.manifest import TokenizerSpec
 
-PROMPTS_FILE = "prompts.json"
+__all__ = ["PROMPTS_FILE", "Checkpoint", "load_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -46,26 +46,17 @@ class Checkpoint:
         return 4 * self.weights.elements_read
 
 
-def load_checkpoint(folder: Path, task: str | None = None) -> Checkpoint:
-    """Read a folder that transformers saved.
+def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path()) -> Checkpoint:
+    """Read a folder that transformers saved, for a bundle below the folder ``target``.
 
     Raises:
         UnsupportedCheckpoint: anything missing, broken, or of a kind that cannot be exported; the message says what to
             do about it.
     """
-    config = read_config(folder)
-    family = families.family(str(config.get("model_type")))
-    family.check(config)
-    found = task_of(config, family.TASKS, task)
-    weights = open_weights(folder)
-    tokenizer_json, spec = read_tokenizer(folder, config)
-    labels: tuple[str, ...] = ()
-    prompts: Mapping[str, str] = {}
-    if found == "text-classification":
-        labels = labels_of(config, weights)
-    else:
-        prompts = read_json(folder / PROMPTS_FILE) if (folder / PROMPTS_FILE).is_file() else {}
-    wanted = families.Wanted(found, spec.max_tokens)
+    reading = Reading(folder, task, target)
+    require(reading)
+    tokenizer_json, spec = reading.tokenizer
     return Checkpoint(
-        folder, config, weights, tokenizer_json, spec, wanted, labels, prompts, generation_defaults(folder, found)
-    )
+        reading.folder, reading.config, reading.weights, tokenizer_json, spec,
+        reading.wanted, reading.labels, reading.prompts, reading.generation,
+    )  # fmt: skip

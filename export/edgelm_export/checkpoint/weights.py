@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,34 @@ class Safetensors:
     def elements_read(self) -> int:
         """Number of parameters in the tensors that were read so far, each counted once."""
         return sum(self._read.values())
+
+    @property
+    def elements(self) -> int:
+        """Number of parameters in all tensors, from the headers of the files."""
+        return sum(math.prod(shape) for _, shape in self._headers())
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The kinds of numbers ("F32", "BF16", ...) of the tensors, sorted."""
+        return tuple(sorted({kind for kind, _ in self._headers()}))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the files."""
+        return sum(path.stat().st_size for path in self.by_file())
+
+    def by_file(self) -> dict[Path, list[str]]:
+        """The names of the tensors of every file."""
+        found: dict[Path, list[str]] = {}
+        for name, path in self._files.items():
+            found.setdefault(path, []).append(name)
+        return found
+
+    def _headers(self) -> Iterator[tuple[str, list[int]]]:
+        for path, names in self.by_file().items():
+            with safe_open(path, framework="pt") as handle:
+                parts = [handle.get_slice(name) for name in names]
+                yield from [(str(part.get_dtype()), part.get_shape()) for part in parts]
 
     def __contains__(self, name: str) -> bool:
         return self._stored(name) is not None
