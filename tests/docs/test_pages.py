@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgelm_runtime import fields, manifest
+from edgelm_runtime import fields as manifest_fields
+from edgelm_runtime import manifest
 from edgelm_runtime.manifest import FileEntry, Manifest, TokenizerSpec, Variant
 from tests.docs.conftest import RunBlock
 from tests.docs.markdown import blocks, links
@@ -40,7 +41,7 @@ def test_the_format_page_has_the_limits_of_the_code() -> None:
     text = FORMAT.read_text(encoding="utf-8")
     assert f"# Bundle format {manifest.FORMAT}\n" in text
     assert f"{manifest.MAX_MANIFEST_BYTES:,} bytes" in text
-    assert f"{fields._MAX_DEPTH} levels" in text
+    assert f"{manifest_fields._MAX_DEPTH} levels" in text
     assert f"1 to {manifest._MAX_CONTEXT:,}" in text
     assert all(f"`{task}`" in text for task in manifest.TASK_NAMES)
 
