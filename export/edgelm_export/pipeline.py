@@ -79,6 +79,7 @@ class ExportReport:
     parity: verify.Parity
     latency: Mapping[str, float]
     metrics: Mapping[str, Mapping[str, float]]
+    differences: Sequence[taskmetrics.Difference]
     variants: Mapping[str, verify.Parity]
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,13 +94,19 @@ class ExportReport:
             ["scheme", self.scheme],
             ["parity", _parity(parity)],
             ["agreement", f"{parity.agreement:.1%} with the checkpoint"],
+            ["logits", f"off by {parity.largest_error:.4f} at worst, {parity.mean_error:.4f} on average"],
+            ["KL divergence", f"{parity.kl:.6f} nats on average, {parity.largest_kl:.6f} at worst"],
             ["step by step", f"distance {parity.stepwise:.4f} to reading at once"],
+            ["cache", f"{parity.cached:.1%} of greedy tokens are those found without it"],
             *([name.replace("_", " "), value] for name, value in self.latency.items()),
         ]
         rows += [[f"variant {name}", _parity(other)] for name, other in self.variants.items()]
         text = f"{self.out}\n{format_table(rows, ('what', 'measured'))}"
         if self.metrics:
             text += "\n\n" + format_table(taskmetrics.metric_columns(self.metrics), ("metric", *self.metrics))
+        if self.differences:
+            changed = taskmetrics.difference_rows(self.differences)
+            text += "\n\n" + format_table(changed, taskmetrics.DIFFERENCE_COLUMNS)
         return text
 
 
@@ -127,7 +134,7 @@ def export(options: ExportOptions) -> ExportReport:
     if options.calibration is not None and checkpoint.task == "text-generation":
         raise InputError(f"{options.checkpoint} is a generator, which is not calibrated; leave out --calibration")
     draft = _manifest(checkpoint, options)
-    rows = taskmetrics.evaluation_rows(options.eval_file, draft.serves) if options.eval_file else []
+    rows = taskmetrics.evaluation_rows(options.eval_file, draft.serves, draft.labels) if options.eval_file else []
     texts = calibration_texts(options.calibration) if options.calibration else []
     cases, ranges = verify.consult(checkpoint, draft, texts)
     with _scratch_folder(options.out) as scratch:
@@ -137,13 +144,13 @@ def export(options: ExportOptions) -> ExportReport:
             source = replace(source, cache=verify.cache_scales(source.bundle(source.scheme(names[0])), cases))
         used, folder, parity = _accepted(source, cases, [source.scheme(name) for name in names])
         others = _others(source, cases, options, texts or [case.text for case in cases])
-        metrics = _metrics(source, rows, folder)
+        metrics, differences = _metrics(source, rows, folder)
         latency = verify.measure_latency(folder, cases)
-        quality = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
+        quality: dict[str, Any] = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
         if options.kv_cache != "fp32":
             quality["kv_cache"] = options.kv_cache
         if options.eval_file:
-            quality["metrics_on"] = options.eval_file.name
+            quality |= {"metrics_on": options.eval_file.name, "differences": [asdict(one) for one in differences]}
         if others:
             quality["variants"] = {built.scheme: asdict(built.parity) for built in others}
         (first,) = open_bundle(folder, verify="lazy").manifest.variants
@@ -159,7 +166,9 @@ def export(options: ExportOptions) -> ExportReport:
         bundle = write_bundle(options.out, manifest, contents, force=options.force)
     size = sum(entry.size for entry in bundle.manifest.files.values())
     further = {built.scheme: built.parity for built in others}
-    return ExportReport(options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics, further)
+    return ExportReport(
+        options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics, differences, further
+    )
 
 
 def _scratch_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
@@ -243,17 +252,23 @@ def _variant(precision: str) -> Variant:
     return Variant(f"cpu-{precision}", MODEL_FILE, precision, ("cpu",), (), 0)
 
 
-def _metrics(source: _Source, rows: Sequence[Row], folder: Path) -> dict[str, dict[str, float]]:
-    """The task metric in torch, in float32 and in the precision of the bundle; nothing without rows."""
+def _metrics(
+    source: _Source, rows: Sequence[Row], folder: Path
+) -> tuple[dict[str, dict[str, float]], list[taskmetrics.Difference]]:
+    """The metrics in torch, in float32 and in the precision of the bundle, and from torch to the bundle.
+
+    Nothing without rows.
+    """
     if not rows:
-        return {}
+        return {}, []
     draft = source.draft
     torch = taskmetrics.evaluate_checkpoint(source.checkpoint, folder, draft.serves, rows)
     folders = {draft.variants[0].precision: folder}
     if "fp32" not in folders:
         folders = {"fp32": source.bundle(source.scheme("fp32")), **folders}
     found = {name: taskmetrics.evaluate_bundle(place, draft.serves, rows) for name, place in folders.items()}
-    return {"torch": torch.metrics, **{name: evaluation.against(torch) for name, evaluation in found.items()}}
+    metrics = {"torch": torch.metrics, **{name: evaluation.against(torch) for name, evaluation in found.items()}}
+    return metrics, taskmetrics.differences(torch, found[draft.variants[0].precision])
 
 
 def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:

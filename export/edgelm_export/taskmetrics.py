@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.finetune.data import GENERATOR_FIELDS, Pair, Row, generator_pairs, label_id, read_rows
 from edgelm_export.metrics import classification_metrics, first_sentence, repeats_ngram, rouge_l
+from edgelm_export.significance import bootstrap_interval, mcnemar_exact, paired_permutation
 from edgelm_export.verify import fits
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
@@ -25,19 +26,104 @@ Answer = tuple[str, bool]  # text, and whether it ended by itself
 # Greedy answers in torch are slow: more rows of a task in a language are thinned out evenly to this many.
 MAX_GENERATED = 200
 REPEATED = 6
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row that was evaluated: what the model read, the right answer (a label or a text), the metric it counts for."""
+
+    text: str
+    expected: str
+    metric: str
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics in percent, and the answers (labels or texts) that they are of, one for each row."""
+    """Metrics in percent, and of each row its answer (a label or a text) and its score, float64 [rows] in percent.
+
+    A metric that examples name is the mean of their scores.
+    """
 
     metrics: Metrics
-    answers: Sequence[object]
+    examples: Sequence[Example]
+    answers: Sequence[str]
+    scores: NDArray[np.float64]
 
     def against(self, reference: Evaluation) -> Metrics:
         """The metrics with the share of answers that are exactly the reference's."""
         same = [mine == other for mine, other in zip(self.answers, reference.answers, strict=True)]
         return {**self.metrics, "same answer as torch": 100.0 * fmean(map(float, same))}
+
+    def shared(self, other: Evaluation) -> Evaluation:
+        """The rows that the other evaluation has as well: a model with a shorter context leaves long ones out."""
+        theirs = set(other.examples)
+        kept = [index for index, example in enumerate(self.examples) if example in theirs]
+        return replace(
+            self, examples=[self.examples[index] for index in kept], answers=[self.answers[index] for index in kept],
+            scores=self.scores[kept],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of two models on the same rows, in percent, with bootstrap intervals of 95 %.
+
+    ``p`` is that of ``test``, two-sided, for "both are equally good".
+    """
+
+    metric: str
+    rows: int
+    before: float
+    before_interval: tuple[float, float]
+    after: float
+    after_interval: tuple[float, float]
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    test: str
+
+
+def differences(before: Evaluation, after: Evaluation) -> list[Difference]:
+    """What the metrics that rows count for became, on the rows that both have; none of a metric with fewer than two."""
+    before, after = before.shared(after), after.shared(before)
+    found = []
+    for metric in dict.fromkeys(example.metric for example in before.examples):
+        mine = np.array([example.metric == metric for example in before.examples])
+        if mine.sum() > 1:
+            found.append(_difference(metric, before.scores[mine], after.scores[mine]))
+    return found
+
+
+def _difference(metric: str, before: NDArray[np.float64], after: NDArray[np.float64]) -> Difference:
+    change = after - before
+    if np.isin([before, after], (0.0, 100.0)).all():  # right or wrong
+        p, test = mcnemar_exact(int((change < 0).sum()), int((change > 0).sum())), "McNemar, exact"
+    else:
+        p, test = paired_permutation(change), "paired permutation"
+    return Difference(
+        metric, len(change), float(before.mean()), bootstrap_interval(before), float(after.mean()),
+        bootstrap_interval(after), float(change.mean()), bootstrap_interval(change), p, test,
+    )  # fmt: skip
+
+
+def difference_rows(found: Sequence[Difference]) -> list[list[object]]:
+    """Rows of a table with the columns of DIFFERENCE_COLUMNS."""
+    return [
+        [
+            one.metric, one.rows, f"{one.before:.2f} {_interval(one.before_interval)}",
+            f"{one.after:.2f} {_interval(one.after_interval)}", f"{one.difference:+.2f} {_interval(one.interval, '+')}",
+            f"{one.p:.3f} ({one.test})",
+        ]
+        for one in found
+    ]  # fmt: skip
+
+
+DIFFERENCE_COLUMNS = ("metric", "rows", "before", "after", "difference", "p")
+
+
+def _interval(interval: tuple[float, float], sign: str = "") -> str:
+    return f"[{interval[0]:{sign}.2f}, {interval[1]:{sign}.2f}]"
 
 
 def evaluate_bundle(folder: Path, serves: Sequence[str], rows: Sequence[Row]) -> Evaluation:
@@ -85,21 +171,43 @@ def _generation(
         answers += [answer(model, pair) for pair in chosen]
     if not pairs:
         raise InputError("every row of the evaluation file is longer than the model's context; give shorter ones")
-    return Evaluation(generation_metrics(pairs, answers), [text for text, _ in answers])
+    texts = [text for text, _ in answers]
+    examples = [Example(pair.source, pair.answer, f"{_group(pair)} ROUGE-L") for pair in pairs]
+    return Evaluation(generation_metrics(pairs, answers), examples, texts, _rouge(pairs, texts))
 
 
-def evaluation_rows(path: Path, serves: Sequence[str]) -> list[Row]:
-    """The rows of an evaluation file that can be used.
+def evaluation_rows(path: Path, serves: Sequence[str], labels: Sequence[str] = ()) -> list[Row]:
+    """The rows of an evaluation file that can be used; ``labels`` are a classifier's.
 
     Raises:
-        InputError: the file cannot be read, or has no row with the fields of the served tasks.
+        InputError: the file cannot be read, has no row with the fields of the served tasks, a label that the classifier
+            does not have, or one class only.
     """
     fields = [("text", "label")] if list(serves) == ["sentiment"] else [GENERATOR_FIELDS[task] for task in serves]
     rows = [row for row in read_rows([path]) if any(all(_filled(row, name) for name in names) for names in fields)]
     if not rows:
         wanted = ", or ".join(" and ".join(names) for names in fields)
         raise InputError(f"{path}: no row has the fields {wanted}; they are needed to evaluate with")
+    if labels:
+        _check_labels(path, rows, labels)
     return rows
+
+
+def _check_labels(path: Path, rows: Sequence[Row], labels: Sequence[str]) -> None:
+    numbers = {"0", "1"} if list(labels) == ["negative", "positive"] else set()  # as label_id reads them
+    unknown = sorted({str(row["label"]) for row in rows} - set(labels) - numbers)
+    if unknown:
+        count = sum(str(row["label"]) in unknown for row in rows)
+        raise InputError(
+            f"{path}: {count} of {len(rows)} rows have labels that the model does not have: "
+            f"{', '.join(map(repr, unknown[:SHOWN]))}{' and more' if len(unknown) > SHOWN else ''}; accepted are "
+            f"{', '.join(map(repr, labels))}: rename them in the file, or leave these rows out"
+        )
+    if len({label_id(row, labels) for row in rows}) < 2:
+        raise InputError(
+            f"{path}: every row has the label {rows[0]['label']!r}: a model that always says so would be right; "
+            "give rows of at least two classes"
+        )
 
 
 def _filled(row: Row, name: str) -> bool:
@@ -111,9 +219,9 @@ def evaluation_pairs(rows: Sequence[Row], serves: Sequence[str]) -> list[Pair]:
     present = [
         task for task in serves if any(all(_filled(row, name) for name in GENERATOR_FIELDS[task]) for row in rows)
     ]
-    groups: dict[tuple[str, str], list[Pair]] = {}
+    groups: dict[str, list[Pair]] = {}
     for pair in generator_pairs(rows, present):
-        groups.setdefault((pair.task, _language(pair.answer)), []).append(pair)
+        groups.setdefault(_group(pair), []).append(pair)
     return [pair for mine in groups.values() for pair in mine[:: -(-len(mine) // MAX_GENERATED)]]
 
 
@@ -134,7 +242,11 @@ def _classification(
     for source in sorted({str(row["source"]) for row in rows if row.get("source")}):
         hits = [e == p for row, e, p in zip(rows, expected, predicted, strict=True) if row.get("source") == source]
         metrics[f"accuracy {source}"] = 100.0 * fmean(map(float, hits))
-    return Evaluation(metrics, predicted)
+    examples = [
+        Example(str(row["text"]), model.labels[label], "accuracy") for row, label in zip(rows, expected, strict=True)
+    ]
+    right = np.array([100.0 * (e == p) for e, p in zip(expected, predicted, strict=True)])
+    return Evaluation(metrics, examples, [model.labels[label] for label in predicted], right)
 
 
 def generation_metrics(pairs: Sequence[Pair], answers: Sequence[Answer]) -> Metrics:
@@ -145,10 +257,10 @@ def generation_metrics(pairs: Sequence[Pair], answers: Sequence[Answer]) -> Metr
     metrics: Metrics = {}
     groups: dict[str, list[int]] = {}
     for index, pair in enumerate(pairs):
-        groups.setdefault(f"{pair.task} {_language(pair.answer)}", []).append(index)
+        groups.setdefault(_group(pair), []).append(index)
+    scores = _rouge(pairs, [text for text, _ in answers])
     for name, chosen in sorted(groups.items()):
-        scores = [rouge_l(pairs[index].answer, answers[index][0]) for index in chosen]
-        metrics[f"{name} ROUGE-L"] = 100.0 * fmean(scores)
+        metrics[f"{name} ROUGE-L"] = float(scores[chosen].mean())
         if name.startswith("summary"):
             baseline = [rouge_l(pairs[index].answer, first_sentence(pairs[index].source)) for index in chosen]
             metrics[f"{name} first sentence ROUGE-L"] = 100.0 * fmean(baseline)
@@ -160,6 +272,15 @@ def generation_metrics(pairs: Sequence[Pair], answers: Sequence[Answer]) -> Metr
             named = [hit for index in chosen for hit in named_values(pairs[index], answers[index][0])]
             metrics[f"{name} names values"] = 100.0 * fmean(map(float, named)) if named else 100.0
     return metrics
+
+
+def _rouge(pairs: Sequence[Pair], texts: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([100.0 * rouge_l(pair.answer, text) for pair, text in zip(pairs, texts, strict=True)])
+
+
+def _group(pair: Pair) -> str:
+    """What its metrics are called after."""
+    return f"{pair.task} {_language(pair.answer)}"
 
 
 def named_values(pair: Pair, answer: str) -> list[bool]:

@@ -29,6 +29,7 @@ Logits = NDArray[np.float32]
 GOLDENS = 8
 STEPWISE = 8  # prompts that are also read token by token
 GOLDEN_TOKENS = 48
+CACHED_TOKENS = 8  # of each of their answers, that are also found without the cache
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ class Parity:
 
     A distance is the total variation of two probability distributions: 0 the same, 1 disjoint. ``agreement`` is the
     share of inputs with the same most probable class or token. ``stepwise`` compares reading a prompt at once with
-    reading it token by token; it is 0 for a classifier.
+    reading it token by token; it is 0 for a classifier. ``largest_error`` and ``mean_error`` are absolute differences
+    of logits, ``kl`` and ``largest_kl`` the Kullback-Leibler divergence of the bundle from torch, in nats, on average
+    and at worst. ``cached`` is the share of greedy tokens, decoded with the key-value cache, that reading all before
+    them at once gives as well; 1 for a classifier.
     """
 
     inputs: int
@@ -70,6 +74,11 @@ class Parity:
     agreement: float
     stepwise: float
     worst_input: str
+    largest_error: float
+    mean_error: float
+    kl: float
+    largest_kl: float
+    cached: float
 
     def within(self, tolerance: Tolerance) -> bool:
         """Whether every distance is accepted."""
@@ -131,7 +140,8 @@ def spans_of(checkpoint: Checkpoint, texts: Sequence[str], method: str) -> Mappi
 def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:
     """Run every case through the runtime and measure its distance to torch."""
     found: list[Logits] = []
-    stepwise = [0.0]
+    stepwise: list[float] = [0.0]
+    cached: list[float] = []
     for task in dict.fromkeys(case.task for case in cases):
         model = load(folder, task=task)
         mine = [case for case in cases if case.task == task]
@@ -142,12 +152,28 @@ def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:
             found.append(model.generator.logits(case.ids))
             if index % max(1, len(mine) // STEPWISE) == 0:
                 stepwise.append(distance(found[-1], model.generator.logits(case.ids, stepwise=True)))
+                cached += _cached(model, case.ids)
     distances = [distance(case.expected, logits) for case, logits in zip(cases, found, strict=True)]
     same = [case.expected.argmax() == logits.argmax() for case, logits in zip(cases, found, strict=True)]
     worst = int(np.argmax(distances))
+    errors = [np.abs(case.expected - logits) for case, logits in zip(cases, found, strict=True)]
+    divergences = [kl_divergence(case.expected, logits) for case, logits in zip(cases, found, strict=True)]
     return Parity(
-        len(cases), max(distances), fmean(distances), fmean(map(float, same)), max(stepwise), cases[worst].text
-    )
+        len(cases), max(distances), fmean(distances), fmean(map(float, same)), max(stepwise), cases[worst].text,
+        largest_error=float(max(error.max() for error in errors)), mean_error=fmean(float(e.mean()) for e in errors),
+        kl=fmean(divergences), largest_kl=max(divergences), cached=fmean(cached or [1.0]),
+    )  # fmt: skip
+
+
+def _cached(model: Any, ids: Sequence[int]) -> list[float]:
+    """Of a short greedy answer, decoded with the cache: 1 for each token that a run without it gives, 0 for others."""
+    generator, same = model.generator, []
+    answer = _generate(model, ids, CACHED_TOKENS, no_repeat_ngram_size=0, repetition_penalty=1.0, temperature=0.0)
+    for place, token in enumerate(answer):
+        logits = generator.logits([*ids, *answer[:place]])
+        logits[generator.suppressed] = -np.inf  # never generated
+        same.append(float(logits.argmax() == token))
+    return same
 
 
 def cache_scales(folder: Path, cases: Sequence[Case]) -> dict[str, NDArray[np.float32]]:
@@ -170,6 +196,18 @@ def cache_scales(folder: Path, cases: Sequence[Case]) -> dict[str, NDArray[np.fl
 def distance(left: Logits, right: Logits) -> float:
     """Total variation distance of the probabilities of two rows of logits, in 0..1."""
     return float(0.5 * np.abs(softmax(left) - softmax(right)).sum())
+
+
+def kl_divergence(reference: Logits, logits: Logits) -> float:
+    """Kullback-Leibler divergence of the probabilities of `logits` from the reference's, in nats: 0 is the same."""
+    wanted, found = log_softmax(reference), log_softmax(logits)
+    return max(0.0, float((np.exp(wanted) * (wanted - found)).sum()))
+
+
+def log_softmax(logits: Logits) -> NDArray[np.float64]:
+    """Logarithms of probabilities, in float64, which rounds none to 0."""
+    shifted = logits.astype(np.float64) - float(logits.max())
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
 
 
 def make_goldens(folder: Path, cases: Sequence[Case]) -> bytes:
@@ -220,9 +258,9 @@ def measure_latency(folder: Path, cases: Sequence[Case]) -> dict[str, float]:
     }
 
 
-def _generate(model: Any, ids: Sequence[int], tokens: int) -> list[int]:
+def _generate(model: Any, ids: Sequence[int], tokens: int, **options: Any) -> list[int]:
     tokens = min(tokens, model.context - len(ids))
-    return list(model.stream_ids(ids, max_new_tokens=tokens, ignore_eos=True, prompt_lookup_num_tokens=0))
+    return list(model.stream_ids(ids, max_new_tokens=tokens, ignore_eos=True, prompt_lookup_num_tokens=0, **options))
 
 
 def _median_ms(work: Callable[[], object], times: int) -> float:

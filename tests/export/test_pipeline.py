@@ -240,6 +240,11 @@ def test_the_metrics_of_a_classifier(bert_folder: Path, tmp_path: Path) -> None:
     model = load(tmp_path / "bundle")
     hits = [model(row["text"]).label == ("negative", "positive")[row["label"]] for row in rows]
     assert report.metrics["int8"]["accuracy"] == pytest.approx(100 * sum(hits) / len(hits))
+    (difference,) = quality["differences"]
+    assert (difference["metric"], difference["rows"], difference["test"]) == ("accuracy", 41, "McNemar, exact")
+    assert difference["before"] == pytest.approx(report.metrics["torch"]["accuracy"])
+    assert difference["after"] == pytest.approx(report.metrics["int8"]["accuracy"])
+    assert difference["interval"][0] <= difference["difference"] <= difference["interval"][1]
 
 
 def test_the_metrics_of_a_generator(gpt2_folder: Path, tmp_path: Path) -> None:
@@ -258,10 +263,13 @@ def test_the_metrics_of_a_generator(gpt2_folder: Path, tmp_path: Path) -> None:
     for metrics in report.metrics.values():
         assert {"summary en ROUGE-L", "summary zh ROUGE-L", "description zh ROUGE-L"} <= set(metrics)
     assert report.metrics["fp32"]["same answer as torch"] == 100.0
+    assert report.differences == []  # one row of each metric is none to draw from
 
 
 def test_a_float32_export_has_no_second_float32_column(bert_folder: Path, tmp_path: Path) -> None:
-    path = _write_rows(tmp_path / "dev.jsonl", [{"text": text, "label": "positive"} for text in REVIEWS["en"][:4]])
+    path = _write_rows(
+        tmp_path / "dev.jsonl", [{"text": text, "label": row % 2} for row, text in enumerate(REVIEWS["en"][:4])]
+    )
     report = export(ExportOptions(bert_folder, tmp_path / "bundle", precision="fp32", eval_file=path))
     assert list(report.metrics) == ["torch", "fp32"]
 
