@@ -21,7 +21,11 @@ Examples:
 @click.command("export", epilog=EXAMPLES, short_help="Checkpoint in, bundle out.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle's folder to write.")
-@click.option("--task", help="What the bundle serves.  [default: told by the checkpoint]")
+@click.option(
+    "--task",
+    help="What the bundle serves: sentiment, classify, tag, embed, summary or description.  [default: as the head]",
+)
+@click.option("--pairs", is_flag=True, help="The classifier reads two texts at once, such as a question and an answer.")
 @click.option("--precision", type=click.Choice(["int8", "int4", "fp32"]), default="int8", show_default=True)
 @click.option(
     "--block-size", type=click.Choice([32, 64, 128]), help="Weights that share a scale in int4.  [default: 64, then 32]"
@@ -62,14 +66,16 @@ Examples:
 def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> None:
     """Turn CHECKPOINT, a Hugging Face folder, into a bundle.
 
-    It may be a BERT classifier, or a GPT-2, GPT-Neo, OPT, Llama (SmolLM), Mistral, Qwen2 or
-    Qwen3 generator.
+    It may be a classifier of texts or of tokens, or a model of sentence vectors (BERT, RoBERTa,
+    XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, MPNet), or a generator (GPT-2, GPT-Neo, OPT, Llama,
+    SmolLM, Mistral, Qwen2, Qwen3).
 
     The finished bundle is compared with the checkpoint in torch; a difference outside the tolerance
     stops the export and leaves nothing behind. Needs: pip install 'edgelm[export]'
     """
     with export_extra():
-        from edgelm_export.pipeline import ExportOptions, export, read_prompt
+        from edgelm_export.draft import read_prompt
+        from edgelm_export.pipeline import ExportOptions, export
 
         chosen = {name: value for name, value in given.items() if value is not None}
         named = tuple(target.strip() for target in targets.split(","))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from edgelm_export import families, taskmetrics, verify
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
+from edgelm_export.draft import checkpoint_task, draft_manifest
 from edgelm_export.finetune.data import Row
+from edgelm_export.goldens import make_goldens
 from edgelm_export.graph import WEIGHTS_FILE
 from edgelm_export.metrics import format_table
 from edgelm_export.quantize import CacheScales, Scheme, scheme
@@ -20,21 +21,15 @@ from edgelm_export.quantize.ranges import Range, Span
 from edgelm_export.targets import Built, check_targets, schemes_for
 from edgelm_runtime.bundle import open_bundle, write_bundle
 from edgelm_runtime.errors import ExportError, InputError
-from edgelm_runtime.machine import machine_kind
-from edgelm_runtime.manifest import FORMAT, GOLDEN_NAME, Manifest, Variant
+from edgelm_runtime.manifest import GOLDEN_NAME, Manifest, Variant
+from edgelm_runtime.tasks.reading import Text
 
-# By precision and task, in the order in which they are tried: the fastest first, then those that outliers hurt less.
-SCHEMES: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("int8", "text-classification"): ("int8-mixed", "int8", "int8-blocks"),
-    ("int8", "text-generation"): ("int8-static", "int8-blocks"),
-    ("int4", "text-classification"): ("int4-64", "int4-32"),
-    ("int4", "text-generation"): ("int4-64", "int4-32"),
-    ("fp32", "text-classification"): ("fp32",),
-    ("fp32", "text-generation"): ("fp32",),
-}
-TOOLS = ("edgelm", "torch", "transformers", "onnx-ir", "onnxruntime")
+# By precision, in the order in which they are tried: the fastest first, then those that outliers hurt less.
+ENCODER_SCHEMES: Mapping[str, tuple[str, ...]] = {
+    "int8": ("int8-mixed", "int8", "int8-blocks"), "int4": ("int4-64", "int4-32"), "fp32": ("fp32",),
+}  # fmt: skip
+DECODER_SCHEMES: Mapping[str, tuple[str, ...]] = {**ENCODER_SCHEMES, "int8": ("int8-static", "int8-blocks")}
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
-_SERVED = ("sentiment", "summary", "description")
 
 
 @dataclass(frozen=True)
@@ -45,12 +40,14 @@ class ExportOptions:
     ``kv_cache`` "int8" stores the keys and values of a generator in a quarter of the bytes.
     ``targets`` are those of ``targets.TARGETS``; what they want in static int8 is calibrated on the texts of
     ``calibration``, or on edgelm's own.
+    With ``pairs`` a classifier reads two texts at once.
     ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
     """
 
     checkpoint: Path
     out: Path
     task: str | None = None
+    pairs: bool = False
     precision: str = "int8"
     block_size: int | None = None
     kv_cache: str = "fp32"
@@ -126,14 +123,14 @@ def export(options: ExportOptions) -> ExportReport:
     if options.out.exists() and not options.force:
         raise ExportError(f"{options.out} exists; name another --out, or add --force to replace it")
     checkpoint = load_checkpoint(
-        options.checkpoint, options.task if options.task not in _SERVED else None, options.out.parent
+        options.checkpoint, checkpoint_task(options.task), options.out.parent, pairs=options.pairs
     )
     if options.kv_cache != "fp32" and checkpoint.task != "text-generation":
-        raise InputError(f"{options.checkpoint} is a classifier, which has no cache; leave out --kv-cache")
+        raise InputError(f"{options.checkpoint} is an encoder, which has no cache; leave out --kv-cache")
     check_targets(options.targets, checkpoint.task)
     if options.calibration is not None and checkpoint.task == "text-generation":
         raise InputError(f"{options.checkpoint} is a generator, which is not calibrated; leave out --calibration")
-    draft = _manifest(checkpoint, options)
+    draft = draft_manifest(checkpoint, options, variant_of(options.precision))
     rows = taskmetrics.evaluation_rows(options.eval_file, draft.serves, draft.labels) if options.eval_file else []
     texts = calibration_texts(options.calibration) if options.calibration else []
     cases, ranges = verify.consult(checkpoint, draft, texts)
@@ -143,7 +140,7 @@ def export(options: ExportOptions) -> ExportReport:
         if options.kv_cache == "int8":
             source = replace(source, cache=verify.cache_scales(source.bundle(source.scheme(names[0])), cases))
         used, folder, parity = _accepted(source, cases, [source.scheme(name) for name in names])
-        others = _others(source, cases, options, texts or [case.text for case in cases])
+        others = _others(source, cases, options, [*texts] or [case.text for case in cases])
         metrics, differences = _metrics(source, rows, folder)
         latency = verify.measure_latency(folder, cases)
         quality: dict[str, Any] = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
@@ -155,7 +152,7 @@ def export(options: ExportOptions) -> ExportReport:
             quality["variants"] = {built.scheme: asdict(built.parity) for built in others}
         (first,) = open_bundle(folder, verify="lazy").manifest.variants
         contents: dict[str, bytes | Path] = {
-            TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: verify.make_goldens(folder, cases),
+            TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: make_goldens(folder, cases),
             **{name: folder / name for name in first.files},
         }  # fmt: skip
         for built in others:
@@ -203,7 +200,7 @@ class _Source:
         checkpoint, family = self.checkpoint, families.family(self.checkpoint.family)
         model = family.build(checkpoint.weights, checkpoint.config, used, checkpoint.wanted)
         contents = {MODEL_FILE: model.graph, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
-        variant = _variant(used.precision)
+        variant = variant_of(used.precision)
         if model.weights is not None:
             contents[WEIGHTS_FILE] = model.weights
             variant = replace(variant, weights=WEIGHTS_FILE)
@@ -214,7 +211,7 @@ class _Source:
 
 def _schemes(options: ExportOptions, task: str) -> tuple[str, ...]:
     if options.block_size is None:
-        return SCHEMES[options.precision, task]
+        return (DECODER_SCHEMES if task == "text-generation" else ENCODER_SCHEMES)[options.precision]
     if options.precision != "int4":
         raise InputError(f"a block size is for int4, not for {options.precision}; leave one of the two out")
     return (f"int4-{options.block_size}",)
@@ -232,7 +229,9 @@ def _accepted(
     raise parity.error(used.precision)
 
 
-def _others(source: _Source, cases: Sequence[verify.Case], options: ExportOptions, texts: Sequence[str]) -> list[Built]:
+def _others(
+    source: _Source, cases: Sequence[verify.Case], options: ExportOptions, texts: Sequence[Text]
+) -> list[Built]:
     """The variants that further targets want. Raises ParityError where one does not answer like the checkpoint."""
     wanted = schemes_for(options.targets)
     if "qdq-int8" in wanted:
@@ -244,10 +243,10 @@ def _others(source: _Source, cases: Sequence[verify.Case], options: ExportOption
 def _built(source: _Source, cases: Sequence[verify.Case], name: str) -> Built:
     _, folder, parity = _accepted(source, cases, [source.scheme(name)])
     (variant,) = open_bundle(folder, verify="lazy").manifest.variants
-    return Built(name, folder, variant, parity, verify.make_goldens(folder, cases))
+    return Built(name, folder, variant, parity, make_goldens(folder, cases))
 
 
-def _variant(precision: str) -> Variant:
+def variant_of(precision: str) -> Variant:
     """The one graph of a bundle; its size is filled in when the bundle is written."""
     return Variant(f"cpu-{precision}", MODEL_FILE, precision, ("cpu",), (), 0)
 
@@ -269,78 +268,3 @@ def _metrics(
     found = {name: taskmetrics.evaluate_bundle(place, draft.serves, rows) for name, place in folders.items()}
     metrics = {"torch": torch.metrics, **{name: evaluation.against(torch) for name, evaluation in found.items()}}
     return metrics, taskmetrics.differences(torch, found[draft.variants[0].precision])
-
-
-def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
-    prompts = _prompts(checkpoint, options)
-    return Manifest(
-        format=FORMAT,
-        name=options.name or options.out.name,
-        version=options.version,
-        task=checkpoint.task,
-        serves=tuple(prompts) or ("sentiment",),
-        family=checkpoint.family,
-        languages=options.languages or _languages(checkpoint),
-        labels=checkpoint.labels,
-        tokenizer=checkpoint.tokenizer,
-        prompts=prompts,
-        generation=checkpoint.generation,
-        variants=(_variant(options.precision),),
-        quality={},
-        provenance={
-            "checkpoint": checkpoint.folder.name,
-            "training_data": list(options.training_data),
-            "recipe": list(options.recipe),
-            "tools": {tool: version(tool) for tool in TOOLS},
-            "machines": [machine_kind()],
-        },
-        licence=options.licence or "not stated",
-        files={},
-    )
-
-
-def _prompts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, str]:
-    """Templates of the served tasks; a classifier has none."""
-    if checkpoint.task != "text-generation":
-        if options.prompts or options.task in _SERVED[1:]:
-            asked = ", ".join([*options.prompts, *([options.task] if options.task in _SERVED[1:] else [])])
-            raise InputError(f"{asked}: the checkpoint is a classifier, which serves sentiment and has no prompts")
-        return {}
-    prompts = {**checkpoint.prompts, **options.prompts}
-    if options.task in _SERVED:
-        prompts = {task: template for task, template in prompts.items() if task == options.task}
-    wrong = {task: prompt for task, prompt in prompts.items() if task not in _SERVED[1:] or not _is_template(prompt)}
-    if wrong or not prompts:
-        raise InputError(
-            f"a generator needs a prompt for summary or description, with one {{text}}, found {wrong or 'none'}: "
-            'give it as --prompt "summary={text}\\nTL;DR:", or as prompts.json in the checkpoint'
-        )
-    return prompts
-
-
-def _is_template(prompt: object) -> bool:
-    return isinstance(prompt, str) and prompt.count("{text}") == 1
-
-
-def _languages(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The languages, by script, that more than a twentieth of the vocabulary is written in."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(checkpoint.tokenizer_json.decode())
-    pieces = [tokenizer.decode([index]) for index in range(tokenizer.get_vocab_size())]
-    han = sum(any("\u4e00" <= character <= "\u9fff" for character in piece) for piece in pieces)
-    latin = sum(piece.strip("#").isascii() and piece.strip("#").isalpha() and len(piece) > 3 for piece in pieces)
-    found = tuple(name for name, count in (("zh", han), ("en", latin)) if count > len(pieces) / 20)
-    return found or ("en",)
-
-
-def read_prompt(argument: str) -> tuple[str, str]:
-    r"""Split ``TASK=TEMPLATE``; ``\n`` in the template is a line end, which is hard to type in a shell.
-
-    Raises:
-        InputError: no task, or no ``{text}`` in the template.
-    """
-    task, found, template = argument.partition("=")
-    if not found or not _is_template(template):
-        raise InputError(f"--prompt {argument!r}: accepted is TASK=TEMPLATE with one {{text}} in the template")
-    return task.strip(), template.replace("\\n", "\n")

@@ -11,11 +11,20 @@ from numpy.typing import NDArray
 from transformers.pytorch_utils import Conv1D
 
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.families import Wanted
 from edgelm_export.quantize.ranges import Range
 from edgelm_runtime.generate.guides import Guide
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.sampling import edit_logits
+from edgelm_runtime.tasks.rows import Row
 
+Tokens = Sequence[int] | Row
+_AUTO = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "feature-extraction": "AutoModel",
+    "text-generation": "AutoModelForCausalLM",
+}
 _LINEAR = (torch.nn.Linear, Conv1D)
 
 
@@ -23,28 +32,37 @@ class Reference:
     """transformers' own model of a checkpoint, loaded once."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+        import transformers
         from transformers.utils import logging
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        classifier = checkpoint.task == "text-classification"
-        auto: Any = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
+        auto: Any = getattr(transformers, _AUTO[checkpoint.task])
         self.model = auto.from_pretrained(
             checkpoint.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
         ).eval()
-        self._last_only = not classifier
+        self._wanted = checkpoint.wanted
 
-    def logits(self, rows: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
-        """Logits float32 [labels], or [vocab] of the last position, of each row of token ids, run one by one."""
-        found: list[NDArray[np.float32]] = []
+    def logits(self, rows: Sequence[Tokens]) -> list[NDArray[np.float32]]:
+        """The output for each row of token ids, run one by one, in float32.
+
+        Logits [labels] of a text, [tokens, labels] of a token classifier, [vocab] of a generator's last position, or a
+        vector [width].
+        """
         with torch.inference_mode():
-            for row in rows:
-                logits = self.model(input_ids=torch.tensor([list(row)])).logits
-                found.append((logits[0, -1] if self._last_only else logits[0]).numpy().copy())
-        return found
+            return [self._output(row).numpy().copy() for row in rows]
 
-    def logits_and_ranges(self, rows: Sequence[Sequence[int]]) -> tuple[list[NDArray[np.float32]], dict[str, Range]]:
+    def _output(self, row: Tokens) -> torch.Tensor:
+        ids = row.ids if isinstance(row, Row) else list(row)
+        given = {"input_ids": torch.tensor([ids])}
+        if self._wanted.pairs and isinstance(row, Row) and getattr(self.model.config, "type_vocab_size", 0) > 1:
+            given["token_type_ids"] = torch.tensor([row.type_ids])
+        if self._wanted.task == "feature-extraction":
+            return pooled(self.model(**given).last_hidden_state[0], self._wanted)
+        logits: torch.Tensor = self.model(**given).logits[0]
+        return logits[-1] if self._wanted.task == "text-generation" else logits
+
+    def logits_and_ranges(self, rows: Sequence[Tokens]) -> tuple[list[NDArray[np.float32]], dict[str, Range]]:
         """`logits`, and the range of the inputs of every linear layer on the way, by its name."""
         ranges: dict[str, Range] = {}
 
@@ -54,7 +72,7 @@ class Reference:
         return self.watched(rows, note), ranges
 
     def watched(
-        self, rows: Sequence[Sequence[int]], seen: Callable[[str, NDArray[np.float32]], None]
+        self, rows: Sequence[Tokens], seen: Callable[[str, NDArray[np.float32]], None]
     ) -> list[NDArray[np.float32]]:
         """`logits`, while `seen` is given the inputs, float32 [tokens, in], of every linear layer by its name."""
 
@@ -73,6 +91,12 @@ class Reference:
     ) -> list[int]:
         """The token ids of a greedy answer, without the end token."""
         return greedy_ids(self.model, prompt, options, end, guide)
+
+
+def pooled(rows: torch.Tensor, wanted: Wanted) -> torch.Tensor:
+    """The vector [width] of a text from those of its tokens [tokens, width]."""
+    vector = {"mean": rows.mean(dim=0), "cls": rows[0], "lasttoken": rows[-1]}[wanted.pooling]
+    return torch.nn.functional.normalize(vector, dim=0) if wanted.normalize else vector
 
 
 def greedy_ids(

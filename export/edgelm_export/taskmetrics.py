@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.finetune.data import GENERATOR_FIELDS, Pair, Row, generator_pairs, label_id, read_rows
+from edgelm_export.goldens import fits
 from edgelm_export.metrics import classification_metrics, first_sentence, repeats_ngram, rouge_l
 from edgelm_export.significance import bootstrap_interval, mcnemar_exact, paired_permutation
-from edgelm_export.verify import fits
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
 from edgelm_runtime.tasks.attributes import items, parse

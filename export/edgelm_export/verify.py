@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.problems import distance, problem_of
 from edgelm_export.quantize.calibration import Calibration
 from edgelm_export.quantize.ranges import ROOM, Range, Span
 from edgelm_export.texts import verification_inputs
+from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import ParityError, UnsupportedCheckpoint
 from edgelm_runtime.generate.cache import KVCache
 from edgelm_runtime.generate.loop import PREFILL_CHUNK, prefill
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import Manifest
-from edgelm_runtime.tasks.probabilities import softmax
+from edgelm_runtime.tasks import ENCODERS
+from edgelm_runtime.tasks.reading import Text
+from edgelm_runtime.tasks.rows import Row
 from edgelm_runtime.tokenizer import TextTokenizer
 
 Logits = NDArray[np.float32]
-GOLDENS = 8
 STEPWISE = 8  # prompts that are also read token by token
-GOLDEN_TOKENS = 48
 CACHED_TOKENS = 8  # of each of their answers, that are also found without the cache
 
 
@@ -48,20 +49,25 @@ TOLERANCES: Mapping[str, Tolerance] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One verification input, the token ids that the model reads for it, and torch's logits."""
+    """One verification input, the token ids that the model reads for it, and torch's output.
+
+    ``type_ids`` are the segments of a pair's tokens.
+    """
 
     task: str
-    text: str
+    text: Text
     ids: list[int]
     expected: Logits
+    type_ids: list[int] | None = None
 
 
 @dataclass(frozen=True)
 class Parity:
     """Distances of a bundle to its checkpoint over the verification inputs.
 
-    A distance is the total variation of two probability distributions: 0 the same, 1 disjoint. ``agreement`` is the
-    share of inputs with the same most probable class or token. ``stepwise`` compares reading a prompt at once with
+    A distance is the total variation of two probability distributions: 0 the same, 1 disjoint; what it is for numbers
+    and vectors is in ``problems``. ``agreement`` is the share of inputs with the same most probable class or token, or
+    with the same labels, numbers or direction. ``stepwise`` compares reading a prompt at once with
     reading it token by token; it is 0 for a classifier. ``largest_error`` and ``mean_error`` are absolute differences
     of logits, ``kl`` and ``largest_kl`` the Kullback-Leibler divergence of the bundle from torch, in nats, on average
     and at worst. ``cached`` is the share of greedy tokens, decoded with the key-value cache, that reading all before
@@ -104,36 +110,49 @@ def consult(
     from edgelm_export.reference import Reference
 
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
-    chosen = [(task, text) for task in draft.serves for text in verification_inputs(task, draft.languages)]
-    rows = [_ids(tokenizer, draft.prompts.get(task), text) for task, text in chosen]
-    further = [_ids(tokenizer, None, text) for text in calibration]
-    logits, ranges = Reference(checkpoint).logits_and_ranges([*rows, *further])
-    for (_, text), expected in zip(chosen, logits, strict=False):
+    inputs = [(task, text) for task in draft.serves for text in verification_inputs(task, draft.languages)]
+    chosen = [(task, paired(text) if checkpoint.wanted.pairs else text) for task, text in inputs]
+    rows = [row_of(tokenizer, draft.prompts.get(task), text) for task, text in chosen]
+    further = [row_of(tokenizer, None, paired(text) if checkpoint.wanted.pairs else text) for text in calibration]
+    outputs, ranges = Reference(checkpoint).logits_and_ranges([*rows, *further])
+    for (_, text), expected in zip(chosen, outputs, strict=False):
         if not np.isfinite(expected).all():
             raise UnsupportedCheckpoint(
-                f"{checkpoint.folder}: in torch itself its answer to {text[:80]!r} is NaN or infinite; "
+                f"{checkpoint.folder}: in torch itself its answer to {str(text)[:80]!r} is NaN or infinite; "
                 "its weights are broken, train it again with a lower learning rate"
             )
-    answered = zip(chosen, rows, logits, strict=False)
-    cases = [Case(task, text, ids, expected) for (task, text), ids, expected in answered]
+    answered = zip(chosen, rows, outputs, strict=False)
+    cases = [Case(task, text, row.ids, expected, row.type_ids) for (task, text), row, expected in answered]
     return cases, ranges
 
 
-def _ids(tokenizer: TextTokenizer, template: str | None, text: str) -> list[int]:
+def paired(text: str) -> tuple[str, str]:
+    """A text in two parts, for a model that reads pairs: a half of its words in each, a single word twice."""
+    half = len(text) // 2
+    place = text.find(" ", half) if " " in text[half:] else half
+    first, second = text[:place].strip(), text[place:].strip()
+    return first or text, second or text
+
+
+def row_of(tokenizer: TextTokenizer, template: str | None, text: Text) -> Row:
+    """The tokens that a model reads for a text, a pair, or a text in a prompt; cut to the context."""
     limit = tokenizer.spec.max_tokens
-    if template is None:
-        ids = tokenizer.encode(text)
-        return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
-    return tokenizer.encode_template(template, text=text)[: limit - 1]
+    if template is not None:
+        ids = tokenizer.encode_template(template, text=str(text))[: limit - 1]
+        return Row(ids, [0] * len(ids))
+    before, own = (text[0], text[1]) if isinstance(text, tuple) else (None, str(text))
+    parts = tokenizer.encode_parts(own, before)
+    room = max(1, limit - len(parts.prefix) - len(parts.suffix))
+    return Row(*parts.window(0, min(room, len(parts.ids))))
 
 
-def spans_of(checkpoint: Checkpoint, texts: Sequence[str], method: str) -> Mapping[str, Span]:
+def spans_of(checkpoint: Checkpoint, texts: Sequence[Text], method: str) -> Mapping[str, Span]:
     """The spans of the inputs of every linear layer of a classifier over `texts`, by `calibration.METHODS`."""
     from edgelm_export.reference import Reference
 
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
     calibration = Calibration(method)
-    Reference(checkpoint).watched([_ids(tokenizer, None, text) for text in texts], calibration.collect)
+    Reference(checkpoint).watched([row_of(tokenizer, None, text) for text in texts], calibration.collect)
     return calibration.spans()
 
 
@@ -142,24 +161,27 @@ def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:
     found: list[Logits] = []
     stepwise: list[float] = [0.0]
     cached: list[float] = []
+    manifest = open_bundle(folder, verify="lazy").manifest
     for task in dict.fromkeys(case.task for case in cases):
         model = load(folder, task=task)
         mine = [case for case in cases if case.task == task]
-        if task == "sentiment":
-            found += list(model.logits([case.ids for case in mine]))
+        if task in ENCODERS:
+            found += [model.infer(case.ids, case.type_ids) for case in mine]
             continue
         for index, case in enumerate(mine):
             found.append(model.generator.logits(case.ids))
             if index % max(1, len(mine) // STEPWISE) == 0:
                 stepwise.append(distance(found[-1], model.generator.logits(case.ids, stepwise=True)))
                 cached += _cached(model, case.ids)
-    distances = [distance(case.expected, logits) for case, logits in zip(cases, found, strict=True)]
-    same = [case.expected.argmax() == logits.argmax() for case, logits in zip(cases, found, strict=True)]
+    problem = problem_of(manifest.task, manifest.problem_type)
+    pairs = [(case.expected, logits) for case, logits in zip(cases, found, strict=True)]
+    distances = [problem.distance(*pair) for pair in pairs]
+    same = [problem.agreement(*pair) for pair in pairs]
     worst = int(np.argmax(distances))
-    errors = [np.abs(case.expected - logits) for case, logits in zip(cases, found, strict=True)]
-    divergences = [kl_divergence(case.expected, logits) for case, logits in zip(cases, found, strict=True)]
+    errors = [np.abs(expected - logits) for expected, logits in pairs]
+    divergences = [problem.divergence(*pair) for pair in pairs]
     return Parity(
-        len(cases), max(distances), fmean(distances), fmean(map(float, same)), max(stepwise), cases[worst].text,
+        len(cases), max(distances), fmean(distances), fmean(same), max(stepwise), str(cases[worst].text),
         largest_error=float(max(error.max() for error in errors)), mean_error=fmean(float(e.mean()) for e in errors),
         kl=fmean(divergences), largest_kl=max(divergences), cached=fmean(cached or [1.0]),
     )  # fmt: skip
@@ -193,62 +215,11 @@ def cache_scales(folder: Path, cases: Sequence[Case]) -> dict[str, NDArray[np.fl
     return {name: (ROOM * np.maximum(found, 1e-6) / 127).astype(np.float32) for name, found in largest.items()}
 
 
-def distance(left: Logits, right: Logits) -> float:
-    """Total variation distance of the probabilities of two rows of logits, in 0..1."""
-    return float(0.5 * np.abs(softmax(left) - softmax(right)).sum())
-
-
-def kl_divergence(reference: Logits, logits: Logits) -> float:
-    """Kullback-Leibler divergence of the probabilities of `logits` from the reference's, in nats: 0 is the same."""
-    wanted, found = log_softmax(reference), log_softmax(logits)
-    return max(0.0, float((np.exp(wanted) * (wanted - found)).sum()))
-
-
-def log_softmax(logits: Logits) -> NDArray[np.float64]:
-    """Logarithms of probabilities, in float64, which rounds none to 0."""
-    shifted = logits.astype(np.float64) - float(logits.max())
-    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
-
-
-def make_goldens(folder: Path, cases: Sequence[Case]) -> bytes:
-    """golden.json: a few inputs of every task with this bundle's own answers, for `edgelm verify` to replay."""
-    goldens: dict[str, list[dict[str, Any]]] = {}
-    for task in dict.fromkeys(case.task for case in cases):
-        model = load(folder, task=task)
-        mine = [case for case in cases if case.task == task]
-        mine = steady(model, mine) if task == "sentiment" else [case for case in mine if fits(model, case.text)]
-        for text in [case.text for case in mine[:: max(1, len(mine) // GOLDENS)][:GOLDENS]]:
-            if task == "sentiment":
-                result = model(text)
-                entry = {"text": text, "label": result.label, "scores": dict(result.scores)}
-                goldens.setdefault("classification", []).append(entry)
-            else:
-                ids = model.infer(model.tokenize(text), max_new_tokens=GOLDEN_TOKENS, temperature=0.0)
-                entry = {
-                    "task": task, "text": text, "answer": model.decode(ids), "ids": ids,
-                    "max_new_tokens": GOLDEN_TOKENS,
-                }  # fmt: skip
-                goldens.setdefault("generation", []).append(entry)
-    return json.dumps(goldens, ensure_ascii=False).encode()
-
-
-def steady(model: Any, cases: Sequence[Case]) -> list[Case]:
-    """The half of `cases` whose answers rounding moves least: other CPUs round otherwise, and must still pass."""
-    logits = model.logits([case.ids for case in cases])
-    distances = [distance(case.expected, found) for case, found in zip(cases, logits, strict=True)]
-    return [case for case, moved in zip(cases, distances, strict=True) if moved <= median(distances)]
-
-
-def fits(model: Any, text: str) -> bool:
-    """Whether a generator reads ``text`` in one pass and has a quarter of its context left for the answer."""
-    return len(model.tokenize(text)) <= model.context - model.context // 4
-
-
 def measure_latency(folder: Path, cases: Sequence[Case]) -> dict[str, float]:
     """Median milliseconds of a whole answer (a classifier), or of one token (a generator), on this machine."""
     case = sorted(cases, key=lambda case: len(case.ids))[len(cases) // 2]
     model = load(folder, task=case.task)
-    if case.task == "sentiment":
+    if case.task in ENCODERS:
         return {"answer_ms": _median_ms(lambda: model(case.text), 20), "tokens": float(len(case.ids))}
     tokens = 32
     model.generator.prefixes.limit_bytes = 0  # the same prompt again and again is to be read each time

@@ -46,7 +46,7 @@ def test_every_option_of_export_is_a_field() -> None:
     offered = {parameter.name for parameter in export.command.params} - {"json", "prompt"}
     assert offered <= declared
     precision = next(parameter for parameter in export.command.params if parameter.name == "precision")
-    assert set(precision.type.choices) == {name for name, _ in pipeline.SCHEMES}  # type: ignore[attr-defined]
+    assert set(precision.type.choices) == set(pipeline.ENCODER_SCHEMES)  # type: ignore[attr-defined]
 
 
 def test_finetune_passes_its_options_whole(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

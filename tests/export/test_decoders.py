@@ -9,7 +9,7 @@ import pytest
 
 from edgelm_export import families
 from edgelm_export.graph import GATES
-from edgelm_export.verify import distance
+from edgelm_export.problems import distance
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from tests.export.tiny import CONTEXT, SHAPES, Graph, build, decoder, rows, torch_logits
 

@@ -17,8 +17,8 @@ from edgelm_export.checkpoint.weights import open_weights
 from edgelm_export.families import bert as bert_family
 from edgelm_export.families import gpt2 as gpt2_family
 from edgelm_export.graph import ACTIVATIONS
+from edgelm_export.problems import distance
 from edgelm_export.quantize import scheme
-from edgelm_export.verify import distance
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.session import SessionOptions, create_session, run
 from tests.export.tiny import Graph, bert, build, gpt2, rows, save_gpt2, torch_logits

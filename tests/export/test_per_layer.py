@@ -10,9 +10,9 @@ import onnx
 import pytest
 
 from edgelm_export import families
+from edgelm_export.problems import distance
 from edgelm_export.quantize import Scheme, scheme
 from edgelm_export.quantize.per_layer import PerLayer
-from edgelm_export.verify import distance
 from tests.export.tiny import CONTEXT, Graph, Tensors, bert, gpt2, rows, torch_logits
 
 FP32 = scheme("fp32")
@@ -41,14 +41,14 @@ def test_a_layer_has_its_scheme_and_the_others_the_default() -> None:
     assert reads[f"{OUTPUT}.weight"] == "MatMulNBits"
     assert reads[f"{INNER.replace('.0.', '.1.')}.weight"] == "MatMul"
     assert reads[f"{QUERY.replace('.0.', '.1.')}.weight"] == "Attention"
-    assert reads["word_embeddings"] == "Gather"
+    assert reads["bert.embeddings.word_embeddings"] == "Gather"
 
 
 def test_any_layer_can_stay_in_float32() -> None:
-    reads = kinds(build(bert(), PerLayer({OUTPUT: FP32, "word_embeddings": FP32}, scheme("int8"))))
+    reads = kinds(build(bert(), PerLayer({OUTPUT: FP32, "bert.embeddings.word_embeddings": FP32}, scheme("int8"))))
     assert reads[f"{OUTPUT}.weight"] == "MatMul"
-    assert reads["word_embeddings"] == "Gather"
-    assert reads["position_embeddings"] == "GatherBlockQuantized"
+    assert reads["bert.embeddings.word_embeddings"] == "Gather"
+    assert reads["bert.embeddings.position_embeddings"] == "GatherBlockQuantized"
     assert reads[f"{INNER}.weight"] == "DynamicQuantizeMatMul"
 
 

@@ -16,10 +16,11 @@ import safetensors.numpy
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
-from edgelm_export import verify
+from edgelm_export import goldens, problems, verify
 from edgelm_export.checkpoint import load_checkpoint
+from edgelm_export.draft import read_prompt
 from edgelm_export.graph import LARGE_BYTES
-from edgelm_export.pipeline import ExportOptions, export, read_prompt
+from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.reference import Reference
 from edgelm_export.texts import REVIEWS
 from edgelm_runtime.bundle import open_bundle
@@ -43,14 +44,14 @@ def test_a_classifier_becomes_a_bundle(bert_folder: Path, tmp_path: Path, precis
     report = export(ExportOptions(bert_folder, tmp_path / "bundle", precision=precision))
     assert _names(tmp_path) == ["bundle"]
     assert _names(tmp_path / "bundle") == ["edgelm.json", "golden.json", "model.onnx", "tokenizer.json"]
-    assert verify_bundle(tmp_path / "bundle").golden == verify.GOLDENS
+    assert verify_bundle(tmp_path / "bundle").golden == goldens.GOLDENS
     assert report.parity.inputs >= 32
     assert report.parity.worst <= verify.TOLERANCES[precision].worst
     model = load(tmp_path / "bundle")
     reference = Reference(load_checkpoint(bert_folder))
     for text in REVIEWS["zh"][:4] + REVIEWS["en"][:4]:
         result = model(text)
-        expected = verify.softmax(reference.logits([model.tokenize(text)])[0])
+        expected = problems.softmax(reference.logits([model.tokenize(text)])[0])
         tolerance = 1e-4 if precision == "fp32" else 0.05
         np.testing.assert_allclose([result.scores["negative"], result.scores["positive"]], expected, atol=tolerance)
 
@@ -62,15 +63,15 @@ def test_goldens_are_answers_that_rounding_hardly_moved(bert_folder: Path, tmp_p
     moved = np.tile([[0.0, 0.0], [3.0, -3.0]], (len(texts) // 2, 1))
     logits = model.logits([model.tokenize(text) for text in texts]) + moved
     cases = [verify.Case("sentiment", text, model.tokenize(text), row) for text, row in zip(texts, logits, strict=True)]
-    goldens = json.loads(verify.make_goldens(tmp_path / "bundle", cases))["classification"]
-    assert [entry["text"] for entry in goldens] == list(texts[::2])
+    made = json.loads(goldens.make_goldens(tmp_path / "bundle", cases))["classification"]
+    assert [entry["text"] for entry in made] == list(texts[::2])
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_a_generator_becomes_a_bundle(gpt2_folder: Path, tmp_path: Path, precision: str) -> None:
     report = export(ExportOptions(gpt2_folder, tmp_path / "bundle", precision=precision))
     assert _names(tmp_path) == ["bundle"]
-    assert verify_bundle(tmp_path / "bundle").golden == 2 * verify.GOLDENS
+    assert verify_bundle(tmp_path / "bundle").golden == 2 * goldens.GOLDENS
     assert report.parity.inputs >= 64  # at least 32 for each of the two tasks
     assert report.parity.stepwise <= verify.TOLERANCES[precision].worst
     for task in ("summary", "description"):
@@ -112,14 +113,14 @@ def test_a_cache_in_8_bits_answers_nearly_alike_and_takes_a_quarter(gpt2_folder:
     model, other = (load(tmp_path / name, task="summary") for name in ("int8", "fp32"))
     ids = model.tokenize("The sweater is soft and warm. It fits true to size.")
     assert KVCache.empty(model.generator.layout, 64).nbytes * 4 == KVCache.empty(other.generator.layout, 64).nbytes
-    assert verify.distance(model.generator.logits(ids), other.generator.logits(ids)) < 0.05
+    assert problems.distance(model.generator.logits(ids), other.generator.logits(ids)) < 0.05
     plain = model.infer(ids, max_new_tokens=20)
     assert model.infer(ids, max_new_tokens=20) == plain  # from the prompt's kept cache
     assert len(model.batch(["The sweater is soft.", "The sweater is warm."], max_new_tokens=8, num_beams=2)) == 2
 
 
 def test_a_classifier_has_no_cache_to_shrink(bert_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a classifier, which has no cache"):
+    with pytest.raises(InputError, match="an encoder, which has no cache"):
         export(ExportOptions(bert_folder, tmp_path / "bundle", kv_cache="int8"))
 
 
@@ -277,9 +278,9 @@ def test_a_float32_export_has_no_second_float32_column(bert_folder: Path, tmp_pa
 def test_distance_is_the_total_variation() -> None:
     left = np.log(np.array([0.5, 0.3, 0.2], np.float32))
     right = np.log(np.array([0.2, 0.3, 0.5], np.float32))
-    assert verify.distance(left, left) == 0
-    assert verify.distance(left, right) == pytest.approx(0.3, abs=1e-6)
-    assert verify.distance(np.array([50.0, 0], np.float32), np.array([0, 50.0], np.float32)) == pytest.approx(1.0)
+    assert problems.distance(left, left) == 0
+    assert problems.distance(left, right) == pytest.approx(0.3, abs=1e-6)
+    assert problems.distance(np.array([50.0, 0], np.float32), np.array([0, 50.0], np.float32)) == pytest.approx(1.0)
 
 
 def test_a_real_model_agrees_and_is_small(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgelm_export.graph import GraphBuilder
 from edgelm_export.pipeline import ExportOptions, export
+from edgelm_export.problems import distance
 from edgelm_export.quantize import int8_static, scheme
 from edgelm_export.quantize.int8_mixed import Int8Mixed, apart
 from edgelm_export.quantize.int8_static import levels
@@ -29,7 +30,6 @@ from edgelm_export.quantize.rounding import (
     by_block_in_4_bits,
     per_channel,
 )
-from edgelm_export.verify import distance
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.session import SessionOptions, create_session, run
 from edgelm_runtime.verify import verify_bundle

@@ -27,6 +27,7 @@ class Checkpoint:
     tokenizer: TokenizerSpec
     wanted: families.Wanted
     labels: tuple[str, ...]
+    problem_type: str
     prompts: Mapping[str, str]
     generation: Mapping[str, Any]
 
@@ -46,17 +47,17 @@ class Checkpoint:
         return 4 * self.weights.elements_read
 
 
-def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path()) -> Checkpoint:
-    """Read a folder that transformers saved, for a bundle below the folder ``target``.
+def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path(), *, pairs: bool = False) -> Checkpoint:
+    """Read a folder that transformers saved, for a bundle below the folder ``target``, with ``pairs`` one of two texts.
 
     Raises:
         UnsupportedCheckpoint: anything missing, broken, or of a kind that cannot be exported; the message says what to
             do about it.
     """
-    reading = Reading(folder, task, target)
+    reading = Reading(folder, task, target, pairs)
     require(reading)
     tokenizer_json, spec = reading.tokenizer
     return Checkpoint(
         reading.folder, reading.config, reading.weights, tokenizer_json, spec,
-        reading.wanted, reading.labels, reading.prompts, reading.generation,
+        reading.wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgelm_export import families
 from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.manifest import PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 
 # Fields of generation_config.json that the runtime has under the same name (the last two are edgelm's own).
 GENERATION_FIELDS = (
@@ -60,6 +61,8 @@ def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None)
                 f"config.json: architectures names {architecture!r}, which is unknown"
             ) from error
     wanted = TasksManager.map_from_synonym(asked) if asked else found
+    if wanted == "feature-extraction" and wanted in served:
+        return wanted  # the base model of any head gives vectors
     if found not in served or wanted != found:
         raise UnsupportedCheckpoint(
             f"the checkpoint is a {architecture or config.get('model_type')} for {found!r}"
@@ -67,6 +70,14 @@ def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None)
             + f"; a {config.get('model_type')} is exported for {', '.join(served)}: fine-tune it with that head first"
         )
     return found
+
+
+def problem_type_of(config: Mapping[str, Any], labels: Sequence[str]) -> str:
+    """transformers' `problem_type` of a text classifier: that of the configuration, or what one label would be."""
+    found = config.get("problem_type") or (REGRESSION if len(labels) == 1 else SINGLE_LABEL)
+    if found not in PROBLEM_TYPES or (found == SINGLE_LABEL and len(labels) < 2):
+        raise families.refuse("problem_type", found, f"{', '.join(PROBLEM_TYPES)}, the first with two labels or more")
+    return str(found)
 
 
 def labels_of(config: Mapping[str, Any], weights: families.Weights) -> tuple[str, ...]:

@@ -10,25 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from edgelm_export import families
-from edgelm_export.checkpoint.config import generation_defaults, labels_of, read_config, read_json, task_of
+from edgelm_export.checkpoint.config import (
+    generation_defaults,
+    labels_of,
+    problem_type_of,
+    read_config,
+    read_json,
+    task_of,
+)
 from edgelm_export.checkpoint.tokenizer import read_tokenizer
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
-from edgelm_runtime.manifest import TokenizerSpec
+from edgelm_runtime.manifest import SINGLE_LABEL, TokenizerSpec
 
 PROMPTS_FILE = "prompts.json"
+CLASSIFICATION = ("text-classification", "token-classification")
 
 
 @dataclass(frozen=True)
 class Reading:
     """The parts of the checkpoint in ``root``. Each raises UnsupportedCheckpoint for what is wrong with it.
 
-    The bundle is to be written below ``target``.
+    The bundle is to be written below ``target``; with ``pairs`` it is to read two texts at once.
     """
 
     root: Path
     asked_task: str | None = None
     target: Path = Path()
+    pairs: bool = False
 
     @cached_property
     def folder(self) -> Path:
@@ -73,7 +82,12 @@ class Reading:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes of a classifier, in order; empty for other tasks."""
-        return labels_of(self.config, self.weights) if self.task == "text-classification" else ()
+        return labels_of(self.config, self.weights) if self.task in CLASSIFICATION else ()
+
+    @cached_property
+    def problem_type(self) -> str:
+        """What the logits of a text classifier mean: transformers' `problem_type`, guessed as it does where unset."""
+        return problem_type_of(self.config, self.labels) if self.task == "text-classification" else SINGLE_LABEL
 
     @cached_property
     def prompts(self) -> Mapping[str, str]:
@@ -89,4 +103,7 @@ class Reading:
     @cached_property
     def wanted(self) -> families.Wanted:
         """What the graph is to give."""
-        return families.Wanted(self.task, self.tokenizer[1].max_tokens)
+        if self.pairs and self.task != "text-classification":
+            raise UnsupportedCheckpoint(f"pairs of texts are read for text-classification, not for {self.task}")
+        pooling = "mean" if self.task == "feature-extraction" else ""
+        return families.Wanted(self.task, self.tokenizer[1].max_tokens, pooling, pairs=self.pairs)
