@@ -117,7 +117,7 @@ def build_encoder(
     where segments are told apart. Outputs, float32: ``logits`` [batch, labels] of texts, ``logits`` [batch, sequence,
     labels] of tokens, or ``embedding`` [batch, width].
 
-    ``by_distance``, float32 [heads, 2 * context - 1], is added to the attention of a token to another; the middle is
+    ``by_distance``, float32 [2 * context - 1, heads], is added to the attention of a token to another; the middle is
     that of a token to itself.
 
     Raises:
@@ -168,9 +168,11 @@ class _Encoder:
     def position_bias(self, ids: Value, by_distance: NDArray[np.float32]) -> Value:
         """What is added to the scores of attention: [1, heads, sequence, sequence]."""
         graph, places = self.graph, self._places(ids)
-        middle = graph.weight("distance_0", np.array(by_distance.shape[1] // 2, np.int64))
-        distance = graph.one("Sub", [places, graph.one("Transpose", [places])])
-        bias = graph.one("Gather", [graph.weight("by_distance", by_distance), graph.add(distance, middle)], {"axis": 1})
+        middle = graph.weight("distance_0", np.array(by_distance.shape[0] // 2, np.int64))
+        distance = graph.add(graph.one("Sub", [places, graph.one("Transpose", [places])]), middle)
+        # All heads of a distance at once, then transposed: to gather number by number takes six times as long.
+        bias = graph.one("Gather", [graph.weight("by_distance", by_distance), distance], {"axis": 0})
+        bias = graph.one("Transpose", [bias], {"perm": [2, 0, 1]})
         return graph.one("Unsqueeze", [bias, graph.weight("first_axis", np.array([0], np.int64))])
 
     def layer(self, x: Value, index: int, bias: Value | None) -> Value:

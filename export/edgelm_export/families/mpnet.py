@@ -37,8 +37,7 @@ def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: W
     name = "encoder.relative_attention_bias.weight"
     table = weights(f"mpnet.{name}" if f"mpnet.{name}" in weights else name)
     distances = np.arange(1 - wanted.context, wanted.context)
-    by_distance = np.ascontiguousarray(table[buckets(distances)].T)
-    return build_encoder(ARCHITECTURE, shape_of(config), weights, scheme, wanted, by_distance)
+    return build_encoder(ARCHITECTURE, shape_of(config), weights, scheme, wanted, table[buckets(distances)])
 
 
 def buckets(distances: NDArray[np.int64]) -> NDArray[np.int64]:
