@@ -66,9 +66,8 @@ def test_tokens_are_tagged_as_the_pipeline_of_transformers_does(tmp_path: Path) 
 
 
 def test_any_number_of_labels(tmp_path: Path) -> None:
-    source, model = checkpoint(
-        tmp_path, "BertForSequenceClassification", problem_type=MULTI_LABEL, id2label={0: "late", 1: "broken", 2: "fine"}
-    )  # fmt: skip
+    labels = {0: "late", 1: "broken", 2: "fine"}
+    source, model = checkpoint(tmp_path, "BertForSequenceClassification", problem_type=MULTI_LABEL, id2label=labels)
     classifier, manifest, _ = made(tmp_path, source)
     assert (manifest.serves, manifest.problem_type) == (("classify",), MULTI_LABEL)
     expected = torch.sigmoid(torch_output(source, model, TEXT).logits[0]).numpy()
