@@ -8,7 +8,19 @@ from contextlib import contextmanager
 from edgelm_runtime.errors import MissingExtra
 
 EXPORT_MODULES = frozenset(
-    ["accelerate", "onnx", "onnx_ir", "optimum", "requests", "safetensors", "sklearn", "torch", "tqdm", "transformers"]
+    [
+        "accelerate",
+        "onnx",
+        "onnx_ir",
+        "optimum",
+        "requests",
+        "safetensors",
+        "scipy",
+        "sklearn",
+        "torch",
+        "tqdm",
+        "transformers",
+    ]
 )
 
 

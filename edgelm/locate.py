@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgelm_runtime.bundle import default_bundles, open_bundle
-from edgelm_runtime.errors import BundleNotFound
+from edgelm_runtime.errors import BundleNotFound, InputError
 from edgelm_runtime.tasks import TASKS
 
 
@@ -29,3 +29,16 @@ def bundles_of(name: str) -> list[Path]:
             f"or a default bundle ({', '.join(shipped) or 'none is installed'})"
         )
     return found
+
+
+def folder_of(name: str) -> Path:
+    """The one folder meant by `name`, like `bundles_of`.
+
+    Raises:
+        BundleNotFound: there is none.
+        InputError: a task that several default bundles serve.
+    """
+    found = bundles_of(name)
+    if len(found) > 1:
+        raise InputError(f"{name!r} stands for {', '.join(path.name for path in found)}; name one of them")
+    return found[0]

@@ -102,8 +102,7 @@ class ExportReport:
         if self.metrics:
             text += "\n\n" + format_table(taskmetrics.metric_columns(self.metrics), ("metric", *self.metrics))
         if self.differences:
-            changed = taskmetrics.difference_rows(self.differences)
-            text += "\n\n" + format_table(changed, taskmetrics.DIFFERENCE_COLUMNS)
+            text += "\n\n" + taskmetrics.difference_table(self.differences, "torch", "bundle")
         return text
 
 

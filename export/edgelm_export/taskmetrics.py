@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.finetune.data import GENERATOR_FIELDS, Pair, Row, generator_pairs, label_id, read_rows
 from edgelm_export.goldens import fits
-from edgelm_export.metrics import classification_metrics, first_sentence, repeats_ngram, rouge_l
+from edgelm_export.metrics import classification_metrics, first_sentence, format_table, repeats_ngram, rouge_l
 from edgelm_export.significance import bootstrap_interval, mcnemar_exact, paired_permutation
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
@@ -33,6 +33,7 @@ SHOWN = 5
 class Example:
     """A row that was evaluated: what the model read, the right answer (a label or a text), the metric it counts for."""
 
+    task: str
     text: str
     expected: str
     metric: str
@@ -107,9 +108,9 @@ def _difference(metric: str, before: NDArray[np.float64], after: NDArray[np.floa
     )  # fmt: skip
 
 
-def difference_rows(found: Sequence[Difference]) -> list[list[object]]:
-    """Rows of a table with the columns of DIFFERENCE_COLUMNS."""
-    return [
+def difference_table(found: Sequence[Difference], before: str, after: str) -> str:
+    """Differences for a person, with what the two models are called."""
+    rows = [
         [
             one.metric, one.rows, f"{one.before:.2f} {_interval(one.before_interval)}",
             f"{one.after:.2f} {_interval(one.after_interval)}", f"{one.difference:+.2f} {_interval(one.interval, '+')}",
@@ -117,9 +118,7 @@ def difference_rows(found: Sequence[Difference]) -> list[list[object]]:
         ]
         for one in found
     ]  # fmt: skip
-
-
-DIFFERENCE_COLUMNS = ("metric", "rows", "before", "after", "difference", "p")
+    return format_table(rows, ("metric", "rows", before, after, "difference", "p"))
 
 
 def _interval(interval: tuple[float, float], sign: str = "") -> str:
@@ -172,7 +171,7 @@ def _generation(
     if not pairs:
         raise InputError("every row of the evaluation file is longer than the model's context; give shorter ones")
     texts = [text for text, _ in answers]
-    examples = [Example(pair.source, pair.answer, f"{_group(pair)} ROUGE-L") for pair in pairs]
+    examples = [Example(pair.task, pair.source, pair.answer, f"{_group(pair)} ROUGE-L") for pair in pairs]
     return Evaluation(generation_metrics(pairs, answers), examples, texts, _rouge(pairs, texts))
 
 
@@ -243,7 +242,8 @@ def _classification(
         hits = [e == p for row, e, p in zip(rows, expected, predicted, strict=True) if row.get("source") == source]
         metrics[f"accuracy {source}"] = 100.0 * fmean(map(float, hits))
     examples = [
-        Example(str(row["text"]), model.labels[label], "accuracy") for row, label in zip(rows, expected, strict=True)
+        Example("sentiment", str(row["text"]), model.labels[label], "accuracy")
+        for row, label in zip(rows, expected, strict=True)
     ]
     right = np.array([100.0 * (e == p) for e, p in zip(expected, predicted, strict=True)])
     return Evaluation(metrics, examples, [model.labels[label] for label in predicted], right)

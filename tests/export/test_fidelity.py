@@ -71,7 +71,7 @@ def test_a_cache_that_answers_otherwise_shows(
 
 
 def _evaluation(scores: list[float], metric: str = "accuracy") -> Evaluation:
-    examples = [Example(f"text {index}", "positive", metric) for index in range(len(scores))]
+    examples = [Example("sentiment", f"text {index}", "positive", metric) for index in range(len(scores))]
     return Evaluation({}, examples, [str(score) for score in scores], np.array(scores))
 
 

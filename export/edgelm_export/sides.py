@@ -1,0 +1,188 @@
+"""One side of a comparison: a bundle, or the checkpoint of one. What it is, what it answers, how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from edgelm_export import taskmetrics
+from edgelm_export.checkpoint import Checkpoint, load_checkpoint
+from edgelm_export.finetune.data import Row
+from edgelm_export.taskmetrics import Evaluation, Example
+from edgelm_runtime.bundle import Bundle, open_bundle
+from edgelm_runtime.errors import BundleNotFound, InputError
+from edgelm_runtime.loader import load
+from edgelm_runtime.manifest import MANIFEST_NAME
+from edgelm_runtime.tokenizer import TextTokenizer
+
+ROUNDS = 3
+TIMED = 12  # texts of each round
+ANSWER_TOKENS = 32  # of a generator
+Answerer = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A bundle, or a checkpoint with the bundle whose token ids it is given."""
+
+    folder: Path
+    bundle: Bundle
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def name(self) -> str:
+        """How it is called in a table."""
+        return f"{self.folder} (torch)" if self.checkpoint else str(self.folder)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files of a bundle, or of a checkpoint's weights."""
+        if self.checkpoint is None:
+            return sum(entry.size for entry in self.bundle.manifest.files.values())
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
+    def evaluate(self, serves: Sequence[str], rows: Sequence[Row]) -> Evaluation:
+        """Metrics and answers on rows of ``evaluation_rows``."""
+        if self.checkpoint is None:
+            return taskmetrics.evaluate_bundle(self.folder, serves, rows)
+        return taskmetrics.evaluate_checkpoint(self.checkpoint, self.bundle.path, serves, rows)
+
+    def answerer(self, task: str) -> Answerer:
+        """Load it; a function that answers one text, a generator with so many tokens whatever they are."""
+        classifies = self.bundle.manifest.task == "text-classification"
+        model = load(self.bundle.path, task=task)
+        if self.checkpoint is None:
+            return model if classifies else lambda text: _generated(model, text)
+        from edgelm_export.reference import Reference
+
+        reference = Reference(self.checkpoint)
+        if classifies:
+            return lambda text: reference.logits(model.windows(text))
+
+        def answer(text: str) -> object:
+            prompt = model.tokenize(text)
+            options = replace(model.options(temperature=0.0), max_new_tokens=_room(model, prompt))
+            return reference.greedy(prompt, options, None)
+
+        return answer
+
+
+def _generated(model: Any, text: str) -> object:
+    prompt = model.tokenize(text)
+    return model.infer(prompt, max_new_tokens=_room(model, prompt), temperature=0.0, ignore_eos=True)
+
+
+def _room(model: Any, prompt: Sequence[int]) -> int:
+    return min(ANSWER_TOKENS, model.context - len(prompt))
+
+
+def open_sides(a: Path, b: Path) -> tuple[Side, Side]:
+    """Two bundles, or a bundle and a checkpoint, that do the same.
+
+    Raises:
+        InputError: two checkpoints, or two that do different things.
+        BundleNotFound: there is neither a bundle nor a checkpoint.
+        BundleRejected, UnsupportedCheckpoint: one is there and cannot be used.
+    """
+    bundles = [open_bundle(path, verify="lazy") if _is_bundle(path) else None for path in (a, b)]
+    first = next((bundle for bundle in bundles if bundle is not None), None)
+    if first is None:
+        raise InputError(
+            f"{a} and {b} are two checkpoints; one of the two must be a bundle: write one with edgelm export"
+        )
+    one, other = (
+        Side(path, bundle or first, None if bundle else load_checkpoint(path))
+        for path, bundle in zip((a, b), bundles, strict=True)
+    )
+    _check_alike(one, other)
+    return one, other
+
+
+def _is_bundle(folder: Path) -> bool:
+    if (folder / MANIFEST_NAME).is_file():
+        return True
+    if (folder / "config.json").is_file():
+        return False
+    raise BundleNotFound(
+        f"{folder}: neither a bundle ({MANIFEST_NAME}) nor a checkpoint (config.json) is there; "
+        "give the folder that edgelm export or transformers' save_pretrained wrote"
+    )
+
+
+def _check_alike(a: Side, b: Side) -> None:
+    facts = [
+        ("task", *(side.checkpoint.task if side.checkpoint else side.bundle.manifest.task for side in (a, b))),
+        ("labels", *(side.checkpoint.labels if side.checkpoint else side.bundle.manifest.labels for side in (a, b))),
+    ]
+    for what, mine, other in facts:
+        if mine != other:
+            raise InputError(
+                f"the {what} of {a.folder} is {_listed(mine)}, of {b.folder} {_listed(other)}: "
+                "compared are models that do the same"
+            )
+    if not served(a, b):
+        raise InputError(
+            f"{a.folder} serves {_listed(a.bundle.manifest.serves)}, {b.folder} {_listed(b.bundle.manifest.serves)}: "
+            "compared are models that serve the same"
+        )
+
+
+def _listed(value: str | Sequence[str]) -> str:
+    return value if isinstance(value, str) else ", ".join(value) or "none"
+
+
+def served(a: Side, b: Side) -> tuple[str, ...]:
+    """The tasks that both serve."""
+    return tuple(task for task in a.bundle.manifest.serves if task in b.bundle.manifest.serves)
+
+
+def check_token_ids(side: Side, texts: Sequence[str]) -> None:
+    """Raise InputError where a checkpoint reads a text as other token ids than the bundle that it is compared with."""
+    if side.checkpoint is None:
+        return
+    manifest = side.bundle.manifest
+    mine = TextTokenizer(side.checkpoint.tokenizer_json, side.checkpoint.tokenizer)
+    other = TextTokenizer(side.bundle.read(manifest.tokenizer.file), manifest.tokenizer)
+    for text in texts:
+        if mine.encode(text) != other.encode(text):
+            raise InputError(
+                f"{side.folder} reads {text[:80]!r} as other token ids than {side.bundle.path}: "
+                "compared are a bundle and the checkpoint that it was made from"
+            )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Medians over rounds in turns: of loading, and of answering one text, in milliseconds."""
+
+    load_ms: float
+    answer_ms: float
+
+
+def in_turns(sides: tuple[Side, Side], examples: Sequence[Example]) -> tuple[Speed, Speed]:
+    """Load and answer in turns, every second round the other way round; the first answer of a round does not count."""
+    task = examples[0].task
+    texts = [example.text for example in examples if example.task == task]
+    texts = texts[:: -(-len(texts) // TIMED)]
+    loads: tuple[list[float], list[float]] = ([], [])
+    answers: tuple[list[float], list[float]] = ([], [])
+    for number in range(ROUNDS):
+        for index in (0, 1) if number % 2 == 0 else (1, 0):
+            start = perf_counter()
+            answer = sides[index].answerer(task)
+            loads[index].append(_ms_since(start))
+            answer(texts[0])
+            for text in texts:
+                start = perf_counter()
+                answer(text)
+                answers[index].append(_ms_since(start))
+    first, second = (Speed(median(load), median(answer)) for load, answer in zip(loads, answers, strict=True))
+    return first, second
+
+
+def _ms_since(start: float) -> float:
+    return 1000.0 * (perf_counter() - start)
