@@ -16,7 +16,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 def describe(manifest: Manifest, path: Path) -> str:
     """Everything a person asks first: what it does, how large it is, how good, made from what, under which licence."""
-    return "\n".join(_safe(line) for line in _lines(manifest, path))
+    return "\n".join(safe(line) for line in _lines(manifest, path))
 
 
 def _lines(manifest: Manifest, path: Path) -> Iterator[str]:
@@ -30,7 +30,7 @@ def _lines(manifest: Manifest, path: Path) -> Iterator[str]:
     for task, prompt in manifest.prompts.items():
         yield _row("prompt", f"{task}: {prompt}")
     if manifest.generation:
-        yield _row("generation", _inline(manifest.generation))
+        yield _row("generation", inline(manifest.generation))
     yield _row("licence", manifest.licence)
     for variant in manifest.variants:
         needs = f", needs {' '.join(variant.requires)}" if variant.requires else ""
@@ -47,18 +47,19 @@ def _section(title: str, values: Mapping[str, Any]) -> Iterator[str]:
     if values:
         yield title
     for name, value in values.items():
-        yield "  " + _row(name, _inline(value))
+        yield "  " + _row(name, inline(value))
 
 
 def _row(name: str, value: object) -> str:
     return f"  {name:<{_WIDTH}} {value}"
 
 
-def _inline(value: Any) -> str:
+def inline(value: Any) -> str:
+    """A JSON value on one line."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_inline(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {inline(part)}" for name, part in value.items())
     if isinstance(value, list):
-        return "; ".join(_inline(part) for part in value)
+        return "; ".join(inline(part) for part in value)
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -69,6 +70,6 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{size / 1e3:.1f} kB"
 
 
-def _safe(line: str) -> str:
+def safe(line: str) -> str:
     """Control characters made visible: a manifest must not steer the terminal."""
     return _CONTROL.sub(lambda match: repr(match.group())[1:-1], line)

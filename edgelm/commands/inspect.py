@@ -14,6 +14,7 @@ Examples:
   edgelm inspect sentiment
   edgelm inspect ./my-bundle --json
   edgelm inspect sentiment --placement
+  edgelm inspect ./my-bundle --quality
 """
 
 
@@ -36,11 +37,12 @@ def _placement(path: Path, json: bool, given: dict[str, Any]) -> str:
 @click.command("inspect", epilog=EXAMPLES, short_help="Show what a bundle is.")
 @click.argument("bundle", metavar="BUNDLE|TASK")
 @click.option("--json", is_flag=True, help="Print the manifest as one JSON object, one per bundle.")
+@click.option("--quality", is_flag=True, help="Show how near it is to its checkpoint, and how good, instead.")
 @click.option("--placement", is_flag=True, help="Load it, and show what runs each node of the graph instead.")
 @click.option("--device", help="With --placement: auto, cpu, or what edgelm devices lists.")
 @click.option("--use-variant", metavar="NAME", help="With --placement: the graph.")
 @click.option("--allow-fallback", is_flag=True, help="With --placement: let nodes run on the CPU.")
-def command(bundle: str, json: bool, placement: bool, **given: Any) -> None:
+def command(bundle: str, json: bool, quality: bool, placement: bool, **given: Any) -> None:
     """Show what a bundle is: task, languages, files, quality, training data, licence.
 
     BUNDLE is a folder or the name of a default bundle; TASK shows the default bundles that serve it.
@@ -48,8 +50,11 @@ def command(bundle: str, json: bool, placement: bool, **given: Any) -> None:
     import json as json_module
 
     from edgelm.manifest_text import describe
+    from edgelm.quality_text import describe_quality
     from edgelm_runtime.bundle import open_bundle
 
+    if quality and placement:
+        raise click.UsageError("--quality and --placement: one of the two is accepted")
     if not placement and any(given.values()):
         raise click.UsageError("--device, --use-variant and --allow-fallback: only --placement loads the bundle")
     for number, path in enumerate(bundles_of(bundle)):
@@ -57,6 +62,8 @@ def command(bundle: str, json: bool, placement: bool, **given: Any) -> None:
         if placement:
             click.echo(("\n" if number and not json else "") + _placement(path, json, given))
         elif json:
-            click.echo(json_module.dumps(json_module.loads(manifest.to_json()), ensure_ascii=False))
+            whole = json_module.loads(manifest.to_json())
+            click.echo(json_module.dumps(whole["quality"] if quality else whole, ensure_ascii=False))
         else:
-            click.echo(("\n" if number else "") + describe(manifest, path))
+            text = describe_quality(manifest) if quality else describe(manifest, path)
+            click.echo(("\n" if number else "") + text)

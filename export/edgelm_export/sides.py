@@ -15,8 +15,8 @@ from edgelm_export.finetune.data import Row
 from edgelm_export.taskmetrics import Evaluation, Example
 from edgelm_runtime.bundle import Bundle, open_bundle
 from edgelm_runtime.errors import BundleNotFound, InputError
+from edgelm_runtime.fields import MANIFEST_NAME
 from edgelm_runtime.loader import load
-from edgelm_runtime.manifest import MANIFEST_NAME
 from edgelm_runtime.tokenizer import TextTokenizer
 
 ROUNDS = 3

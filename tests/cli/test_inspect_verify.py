@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgelm.locate import bundles_of
 from edgelm.manifest_text import describe
+from edgelm.quality_text import describe_quality
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import BundleNotFound
 from tests.cli.conftest import Invoke
@@ -137,3 +142,56 @@ def test_tune_remembers_and_run_uses_it(invoke: Invoke, tiny_classifier: Path) -
     Path(measured["file"]).write_text("not what it was", "utf-8")
     answer = invoke("run", "sentiment", "the parcel is good", "--bundle", tiny_classifier, "--json")
     assert "damaged: ignored" in json.loads(answer.stdout)["receipt"]["notes"][0]
+
+
+QUALITY = {
+    "scheme": "int8-mixed",
+    "parity": {"inputs": 36, "worst": 0.0223273, "kl": 0.0001, "worst_input": "long " * 40, "new\x1b": 1},
+    "metrics": {"torch": {"accuracy": 92.0684}, "int8": {"accuracy": 92.1461, "same answer as torch": 99.9}},
+    "metrics_on": "dev.jsonl",
+    "differences": [{"metric": "accuracy", "rows": 3858, "difference": 0.0777, "interval": [-0.05, 0.2], "p": 0.25}],
+    "variants": {"qdq-int8": {"inputs": 36, "worst": 0.05}},
+    "calibrated on": "our own texts",
+}
+
+
+def test_quality_is_told_as_tables(tiny_classifier: Path) -> None:
+    manifest = open_bundle(tiny_classifier, verify="lazy").manifest
+    page = describe_quality(replace(manifest, quality=QUALITY))
+    lines = [line.split("  ") for line in page.splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert ["distance of probabilities, worst", "0.02233", "0.05"] in cells
+    assert ["KL divergence in nats, mean", "0.0001"] in cells
+    assert ["new\\x1b", "1"] in cells
+    assert ["accuracy", "92.07", "92.15"] in cells
+    assert ["same answer as torch", "99.9"] in cells
+    assert ["metrics, in percent, on dev.jsonl"] in cells
+    assert ["accuracy", "3858", "0.0777", "[-0.05, 0.2]", "0.25"] in cells
+    assert ["golden answers", "golden.json; edgelm verify replays them"] in cells
+    assert ["calibrated on", "our own texts"] in cells
+    assert "\x1b" not in page
+    assert max(map(len, page.splitlines())) < 140
+
+
+@pytest.mark.parametrize(
+    "quality", [{}, {"parity": 3, "metrics": [1]}, {"metrics": {"torch": 4}, "differences": [5, {}], "variants": "no"}]
+)
+def test_quality_that_is_something_else_is_shown_all_the_same(tiny_classifier: Path, quality: dict[str, Any]) -> None:
+    manifest = open_bundle(tiny_classifier, verify="lazy").manifest
+    assert "golden answers" in describe_quality(replace(manifest, quality=quality))
+
+
+def test_inspect_quality_needs_the_runtime_alone(invoke: Invoke, tiny_classifier: Path) -> None:
+    result = invoke("inspect", tiny_classifier, "--quality")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("tiny-classifier")
+    stored = json.loads((tiny_classifier / "edgelm.json").read_text("utf-8"))["quality"]
+    assert json.loads(invoke("inspect", tiny_classifier, "--quality", "--json").stdout) == stored
+    assert invoke("inspect", tiny_classifier, "--quality", "--placement").exit_code == 2
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'transformers', 'onnx', 'sklearn', 'scipy']));"
+        f"from edgelm.cli import cli; cli(['inspect', {str(tiny_classifier)!r}, '--quality'], standalone_mode=False)"
+    )
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", code], env=paths, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
