@@ -12,7 +12,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     BertConfig,
     BertForSequenceClassification,
     GPT2Config,
@@ -96,6 +99,31 @@ def decoder(kind: str, seed: int = 0, spread: float = 0.15, **config: Any) -> An
         del shape["head_dim"]
     made = AutoConfig.for_model(kind, **{**shape, **config})
     return randomized(AutoModelForCausalLM.from_config(made, attn_implementation="eager"), seed, spread)
+
+
+ENCODERS = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet")
+AUTO: Mapping[str, Any] = {
+    "text-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+    "feature-extraction": AutoModel,
+}
+_DISTILBERT = {
+    "hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim", "hidden_act": "activation",
+}  # fmt: skip
+
+
+def encoder(kind: str, task: str = "text-classification", *, seed: int = 0, spread: float = 0.15, **config: Any) -> Any:
+    """One of ENCODERS for a task, random, with room for CONTEXT tokens; fields are named as BERT's."""
+    before = 0 if kind in ("bert", "distilbert", "electra") else 1 + config.get("pad_token_id", 1)
+    shape: dict[str, Any] = {
+        "vocab_size": 600, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 128, "max_position_embeddings": CONTEXT + before,
+        **({"embedding_size": 32} if kind == "electra" else {}), **config,
+    }  # fmt: skip
+    if kind == "distilbert":
+        shape = {_DISTILBERT.get(name, name): value for name, value in shape.items()}
+    return randomized(AUTO[task].from_config(AutoConfig.for_model(kind, **shape)), seed, spread)
 
 
 def randomized(model: Any, seed: int, spread: float) -> Any:
