@@ -9,9 +9,10 @@ from statistics import fmean
 from typing import Any
 
 from edgelm_export import taskmetrics
+from edgelm_export.evaluation import Evaluation, Metrics
 from edgelm_export.metrics import format_table
 from edgelm_export.sides import Speed, check_token_ids, in_turns, open_sides, served
-from edgelm_export.taskmetrics import Difference, Evaluation, Metrics
+from edgelm_export.taskmetrics import Difference
 from edgelm_runtime.errors import InputError
 
 SHOWN = 5
@@ -96,7 +97,7 @@ def compare(a: Path, b: Path, eval_file: Path) -> Comparison:
     """
     sides = open_sides(a, b)
     serves = served(*sides)
-    rows = taskmetrics.evaluation_rows(eval_file, serves, sides[0].bundle.manifest.labels)
+    rows = taskmetrics.evaluation_rows(eval_file, sides[0].bundle.manifest, serves)
     for side in sides:
         check_token_ids(side, [str(row.get("text", "")) for row in rows])
     whole = [side.evaluate(serves, rows) for side in sides]

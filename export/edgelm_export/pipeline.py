@@ -130,7 +130,7 @@ def export(options: ExportOptions) -> ExportReport:
     if options.calibration is not None and checkpoint.task == "text-generation":
         raise InputError(f"{options.checkpoint} is a generator, which is not calibrated; leave out --calibration")
     draft = draft_manifest(checkpoint, options, variant_of(options.precision))
-    rows = taskmetrics.evaluation_rows(options.eval_file, draft.serves, draft.labels) if options.eval_file else []
+    rows = taskmetrics.evaluation_rows(options.eval_file, draft, draft.serves) if options.eval_file else []
     texts = calibration_texts(options.calibration) if options.calibration else []
     cases, ranges = verify.consult(checkpoint, draft, texts)
     with _scratch_folder(options.out) as scratch:

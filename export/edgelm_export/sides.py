@@ -11,12 +11,13 @@ from typing import Any
 
 from edgelm_export import taskmetrics
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
+from edgelm_export.evaluation import Evaluation, Example
 from edgelm_export.finetune.data import Row
-from edgelm_export.taskmetrics import Evaluation, Example
 from edgelm_runtime.bundle import Bundle, open_bundle
 from edgelm_runtime.errors import BundleNotFound, InputError
 from edgelm_runtime.fields import MANIFEST_NAME
 from edgelm_runtime.loader import load
+from edgelm_runtime.tasks import ENCODERS
 from edgelm_runtime.tokenizer import TextTokenizer
 
 ROUNDS = 3
@@ -53,7 +54,7 @@ class Side:
 
     def answerer(self, task: str) -> Answerer:
         """Load it; a function that answers one text, a generator with so many tokens whatever they are."""
-        classifies = self.bundle.manifest.task == "text-classification"
+        classifies = task in ENCODERS
         model = load(self.bundle.path, task=task)
         if self.checkpoint is None:
             return model if classifies else lambda text: _generated(model, text)

@@ -12,58 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.encoder_metrics import FIELDS, evaluate_encoder, kind_of
+from edgelm_export.evaluation import Evaluation, Example, Metrics
 from edgelm_export.finetune.data import GENERATOR_FIELDS, Pair, Row, generator_pairs, label_id, read_rows
 from edgelm_export.goldens import fits
-from edgelm_export.metrics import classification_metrics, first_sentence, format_table, repeats_ngram, rouge_l
+from edgelm_export.metrics import first_sentence, format_table, repeats_ngram, rouge_l
 from edgelm_export.significance import bootstrap_interval, mcnemar_exact, paired_permutation
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
+from edgelm_runtime.manifest import Manifest
+from edgelm_runtime.tasks import ENCODERS
 from edgelm_runtime.tasks.attributes import items, parse
-from edgelm_runtime.tasks.probabilities import softmax
 
-Metrics = dict[str, float]
 Answer = tuple[str, bool]  # text, and whether it ended by itself
 # Greedy answers in torch are slow: more rows of a task in a language are thinned out evenly to this many.
 MAX_GENERATED = 200
 REPEATED = 6
 SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Example:
-    """A row that was evaluated: what the model read, the right answer (a label or a text), the metric it counts for."""
-
-    task: str
-    text: str
-    expected: str
-    metric: str
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Metrics in percent, and of each row its answer (a label or a text) and its score, float64 [rows] in percent.
-
-    A metric that examples name is the mean of their scores.
-    """
-
-    metrics: Metrics
-    examples: Sequence[Example]
-    answers: Sequence[str]
-    scores: NDArray[np.float64]
-
-    def against(self, reference: Evaluation) -> Metrics:
-        """The metrics with the share of answers that are exactly the reference's."""
-        same = [mine == other for mine, other in zip(self.answers, reference.answers, strict=True)]
-        return {**self.metrics, "same answer as torch": 100.0 * fmean(map(float, same))}
-
-    def shared(self, other: Evaluation) -> Evaluation:
-        """The rows that the other evaluation has as well: a model with a shorter context leaves long ones out."""
-        theirs = set(other.examples)
-        kept = [index for index, example in enumerate(self.examples) if example in theirs]
-        return replace(
-            self, examples=[self.examples[index] for index in kept], answers=[self.answers[index] for index in kept],
-            scores=self.scores[kept],
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,9 +92,9 @@ def _interval(interval: tuple[float, float], sign: str = "") -> str:
 
 def evaluate_bundle(folder: Path, serves: Sequence[str], rows: Sequence[Row]) -> Evaluation:
     """Metrics of a bundle, in percent, answered through edgelm_runtime, on rows of ``evaluation_rows``."""
-    if list(serves) == ["sentiment"]:
-        model = load(folder)
-        return _classification(model, rows, lambda windows: model.logits(windows))
+    if serves[0] in ENCODERS:
+        model = load(folder, task=serves[0])
+        return evaluate_encoder(model, rows, model.rows.one)
 
     def answer(model: Any, pair: Pair) -> Answer:
         result = model(pair.source, temperature=0.0)
@@ -143,8 +108,8 @@ def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[s
     from edgelm_export.reference import Reference
 
     reference = Reference(checkpoint)
-    if list(serves) == ["sentiment"]:
-        return _classification(load(folder), rows, lambda windows: np.stack(reference.logits(windows)))
+    if serves[0] in ENCODERS:
+        return evaluate_encoder(load(folder, task=serves[0]), rows, lambda row: reference.logits([row])[0])
 
     def answer(model: Any, pair: Pair) -> Answer:
         prompt, options = model.tokenize(pair.source), model.options(temperature=0.0)
@@ -175,20 +140,21 @@ def _generation(
     return Evaluation(generation_metrics(pairs, answers), examples, texts, _rouge(pairs, texts))
 
 
-def evaluation_rows(path: Path, serves: Sequence[str], labels: Sequence[str] = ()) -> list[Row]:
-    """The rows of an evaluation file that can be used; ``labels`` are a classifier's.
+def evaluation_rows(path: Path, manifest: Manifest, serves: Sequence[str]) -> list[Row]:
+    """The rows of an evaluation file that can be used for the tasks ``serves`` of a bundle.
 
     Raises:
         InputError: the file cannot be read, has no row with the fields of the served tasks, a label that the classifier
             does not have, or one class only.
     """
-    fields = [("text", "label")] if list(serves) == ["sentiment"] else [GENERATOR_FIELDS[task] for task in serves]
+    kind = kind_of(manifest) if serves[0] in ENCODERS else ""
+    fields = [FIELDS[kind]] if kind else [GENERATOR_FIELDS[task] for task in serves]
     rows = [row for row in read_rows([path]) if any(all(_filled(row, name) for name in names) for names in fields)]
     if not rows:
         wanted = ", or ".join(" and ".join(names) for names in fields)
         raise InputError(f"{path}: no row has the fields {wanted}; they are needed to evaluate with")
-    if labels:
-        _check_labels(path, rows, labels)
+    if kind == "classes":
+        _check_labels(path, rows, manifest.labels)
     return rows
 
 
@@ -222,31 +188,6 @@ def evaluation_pairs(rows: Sequence[Row], serves: Sequence[str]) -> list[Pair]:
     for pair in generator_pairs(rows, present):
         groups.setdefault(_group(pair), []).append(pair)
     return [pair for mine in groups.values() for pair in mine[:: -(-len(mine) // MAX_GENERATED)]]
-
-
-def _classification(
-    model: Any, rows: Sequence[Row], logits: Callable[[list[list[int]]], NDArray[np.float32]]
-) -> Evaluation:
-    windows = [model.windows(str(row["text"])) for row in rows]
-    flat = softmax(logits([window for text in windows for window in text]))
-    weights = np.array([len(window) for text in windows for window in text], np.float64)
-    predicted: list[int] = []
-    start = 0
-    for text in windows:
-        part = slice(start, start + len(text))
-        predicted.append(int(np.average(flat[part], axis=0, weights=weights[part]).argmax()))
-        start += len(text)
-    expected = [label_id(row, model.labels) for row in rows]
-    metrics = classification_metrics(expected, predicted)
-    for source in sorted({str(row["source"]) for row in rows if row.get("source")}):
-        hits = [e == p for row, e, p in zip(rows, expected, predicted, strict=True) if row.get("source") == source]
-        metrics[f"accuracy {source}"] = 100.0 * fmean(map(float, hits))
-    examples = [
-        Example("sentiment", str(row["text"]), model.labels[label], "accuracy")
-        for row, label in zip(rows, expected, strict=True)
-    ]
-    right = np.array([100.0 * (e == p) for e, p in zip(expected, predicted, strict=True)])
-    return Evaluation(metrics, examples, [model.labels[label] for label in predicted], right)
 
 
 def generation_metrics(pairs: Sequence[Pair], answers: Sequence[Answer]) -> Metrics:

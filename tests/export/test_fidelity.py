@@ -15,15 +15,25 @@ from hypothesis import strategies as st
 
 from edgelm_export import problems, verify
 from edgelm_export.checkpoint import load_checkpoint
+from edgelm_export.evaluation import Evaluation, Example
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.significance import bootstrap_interval, mcnemar_exact, paired_permutation
-from edgelm_export.taskmetrics import Evaluation, Example, differences, evaluation_rows
+from edgelm_export.taskmetrics import differences, evaluation_rows
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
+from edgelm_runtime.manifest import Manifest
 from tests.export.rows import write_rows
 
 LABELS = ("negative", "positive")
+TINY = Path(__file__).parents[1] / "data" / "tiny-classifier"
+
+
+def labelled(*labels: str) -> Manifest:
+    """The manifest of a classifier of these labels."""
+    return replace(open_bundle(TINY, verify="lazy").manifest, labels=labels)
+
+
 ROWS = st.lists(st.floats(-90, 90, width=32), min_size=2, max_size=6)
 
 
@@ -122,16 +132,16 @@ def test_an_evaluation_file_that_proves_nothing_is_refused(
     tmp_path: Path, rows: list[dict[str, Any]], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        evaluation_rows(write_rows(tmp_path / "dev.jsonl", rows), ("sentiment",), LABELS)
+        evaluation_rows(write_rows(tmp_path / "dev.jsonl", rows), labelled(*LABELS), ("sentiment",))
 
 
 def test_labels_may_be_names_or_numbers(tmp_path: Path) -> None:
     for labels in ((0, 1), ("0", "positive"), ("negative", "positive")):
         rows = [{"text": "a", "label": label} for label in labels]
-        assert evaluation_rows(write_rows(tmp_path / "dev.jsonl", rows), ("sentiment",), LABELS) == rows
+        assert evaluation_rows(write_rows(tmp_path / "dev.jsonl", rows), labelled(*LABELS), ("sentiment",)) == rows
     rows = [{"text": "a", "label": label} for label in ("0", "1")]
     with pytest.raises(InputError, match="2 of 2 rows"):
-        evaluation_rows(write_rows(tmp_path / "dev.jsonl", rows), ("sentiment",), ("good", "bad"))
+        evaluation_rows(write_rows(tmp_path / "dev.jsonl", rows), labelled("good", "bad"), ("sentiment",))
 
 
 def test_an_export_refuses_such_a_file_before_any_work(bert_folder: Path, tmp_path: Path) -> None:

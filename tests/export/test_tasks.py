@@ -19,6 +19,7 @@ from edgelm_runtime.errors import InputError, UnsupportedCheckpoint
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import MULTI_LABEL, REGRESSION, Manifest
 from edgelm_runtime.verify import verify_bundle
+from tests.export.rows import write_rows
 from tests.export.tiny import CONTEXT, TEXTS, randomized, save_bert
 
 TEXT = "The zipper broke after two days, 物流很快 though."
@@ -163,3 +164,57 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises((InputError, UnsupportedCheckpoint), match=message):
         export(ExportOptions(source, tmp_path / "bundle", **options))
     assert not (tmp_path / "bundle").exists()
+
+
+def evaluated(folder: Path, source: Path, rows: list[dict[str, Any]], **options: Any) -> ExportReport:
+    """The report of an export with an evaluation file of these rows."""
+    folder.mkdir(exist_ok=True)
+    file = write_rows(folder / "dev.jsonl", rows)
+    return export(ExportOptions(source, folder / "bundle", precision="fp32", eval_file=file, **options))
+
+
+def test_labels_are_scored_by_their_f1(tmp_path: Path) -> None:
+    labels = {0: "late", 1: "broken", 2: "fine"}
+    source, model = checkpoint(tmp_path, "BertForSequenceClassification", problem_type=MULTI_LABEL, id2label=labels)
+    found = torch_output(source, model, TEXT).logits[0] >= 0
+    right = [labels[index] for index in range(3) if found[index]]
+    others = [one for one in labels.values() if one not in right]
+    rows = [{"text": TEXT, "labels": right}, {"text": TEXT, "labels": others}]
+    report = evaluated(tmp_path, source, rows)
+    assert report.metrics["torch"]["F1 of the labels"] == report.metrics["fp32"]["F1 of the labels"] == 50.0
+    with pytest.raises(InputError, match="a list of some of late, broken, fine"):
+        evaluated(tmp_path / "wrong", source, [{"text": TEXT, "labels": ["slow"]}])
+
+
+def test_numbers_are_scored_by_their_distance(tmp_path: Path) -> None:
+    source, model = checkpoint(tmp_path, "BertForSequenceClassification", num_labels=1)
+    right = float(torch_output(source, model, TEXT).logits[0, 0])
+    report = evaluated(tmp_path, source, [{"text": TEXT, "label": right + 1}, {"text": TEXT, "label": right - 2}])
+    assert report.metrics["fp32"]["minus the absolute error"] == pytest.approx(-1.5, abs=1e-3)
+    with pytest.raises(InputError, match="a number is needed"):
+        evaluated(tmp_path / "wrong", source, [{"text": TEXT, "label": "good"}])
+
+
+def test_entities_are_scored_by_their_f1(tmp_path: Path) -> None:
+    source, model = checkpoint(tmp_path, "BertForTokenClassification", id2label=TAGS)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    pipeline = transformers.pipeline("token-classification", model, tokenizer=tokenizer, aggregation_strategy="simple")
+    right = [{"label": one["entity_group"], "start": one["start"], "end": one["end"]} for one in pipeline(TEXT)]
+    wrong = [{"label": "PART", "start": 0, "end": 1}]
+    report = evaluated(tmp_path, source, [{"text": TEXT, "entities": right}, {"text": TEXT, "entities": wrong}])
+    assert report.metrics["fp32"]["F1 of the entities"] == 50.0
+    with pytest.raises(InputError, match="objects with label, start and end"):
+        evaluated(tmp_path / "wrong", source, [{"text": TEXT, "entities": ["PART"]}])
+
+
+def test_vectors_are_scored_by_the_order_of_their_similarities(tmp_path: Path) -> None:
+    source, _ = checkpoint(tmp_path, "BertModel")
+    first, _, _ = made(tmp_path / "first", source)
+    texts = TEXTS[:6]
+    vectors = first.vectors([TEXT, *texts])
+    near = vectors[1:] @ vectors[0] / np.linalg.norm(vectors[1:], axis=1)
+    rows = [{"text": TEXT, "text_pair": text, "score": float(score)} for text, score in zip(texts, near, strict=True)]
+    report = evaluated(tmp_path / "second", source, rows)
+    assert report.metrics["fp32"]["Spearman"] == pytest.approx(100.0)
+    with pytest.raises(InputError, match="every row has the score"):
+        evaluated(tmp_path / "third", source, rows[:1])

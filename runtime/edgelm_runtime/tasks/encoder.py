@@ -90,6 +90,10 @@ class Encoder(ABC, Generic[Result]):
     def decode(self, values: Any) -> Any:
         """Third stage: what the graph's output for one row says."""
 
+    def answer(self, reading: Reading, outputs: list[Values]) -> Result:
+        """The result from the graph's outputs for all rows of a text that `reader` read, whoever computed them."""
+        return self._result(reading, outputs, Stopwatch({"tokenize": reading.tokenize_ms}))
+
     @abstractmethod
     def _result(self, reading: Reading, outputs: list[Values], watch: Stopwatch) -> Result:
         """The answer from the outputs of all windows, their decoding timed by `watch`."""

@@ -1,0 +1,160 @@
+"""The metric of an encoder's task on rows with the right answers, whoever computes its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from edgelm_export.evaluation import Evaluation, Example, Metrics
+from edgelm_export.finetune.data import Row, label_id
+from edgelm_export.metrics import classification_metrics
+from edgelm_runtime.errors import InputError
+from edgelm_runtime.manifest import MULTI_LABEL, REGRESSION, Manifest
+from edgelm_runtime.tasks import rows as tokens
+from edgelm_runtime.tasks.reading import Text
+
+Infer = Callable[[tokens.Row], tokens.Values]
+Answer = tuple[str, float]  # what is compared with another model's, and its score in percent
+Span = tuple[str, int, int]
+
+
+def evaluate_encoder(model: Any, rows: Sequence[Row], infer: Infer) -> Evaluation:
+    """Metrics of the outputs that ``infer`` gives for the rows of tokens that ``model`` reads.
+
+    Raises:
+        InputError: a row's right answer is not one of the task.
+    """
+    kind = kind_of(model.bundle.manifest)
+    results = [_result(model, row, infer) for row in rows]
+    if kind == "vectors":
+        return _similarity(model, rows, results, infer)
+    answered = [_ANSWERS[kind](model.labels, row, result) for row, result in zip(rows, results, strict=True)]
+    scores = np.array([score for _, score in answered])
+    expected = [_expected(kind, model.labels, row) for row in rows]
+    task, metric = model.bundle.manifest.serves[0], METRICS[kind]
+    examples = [Example(task, str(row["text"]), right, metric) for row, right in zip(rows, expected, strict=True)]
+    metrics = {metric: float(scores.mean())}
+    if kind == "classes":
+        metrics = _class_metrics(model.labels, rows, [answer for answer, _ in answered])
+    return Evaluation(metrics, examples, [answer for answer, _ in answered], scores)
+
+
+def kind_of(manifest: Manifest) -> str:
+    """What a row's right answer is: classes, labels, numbers, spans or vectors."""
+    if manifest.task == "text-classification":
+        return {MULTI_LABEL: "labels", REGRESSION: "numbers"}.get(manifest.problem_type, "classes")
+    return "spans" if manifest.task == "token-classification" else "vectors"
+
+
+# The fields of a row, and what the mean of the rows' scores is called.
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "classes": ("text", "label"), "labels": ("text", "labels"), "numbers": ("text", "label"),
+    "spans": ("text", "entities"), "vectors": ("text", "text_pair", "score"),
+}  # fmt: skip
+METRICS = {
+    "classes": "accuracy", "labels": "F1 of the labels", "numbers": "minus the absolute error",
+    "spans": "F1 of the entities",
+}  # fmt: skip
+
+
+def _result(model: Any, row: Row, infer: Infer) -> Any:
+    """The model's answer to a row from the outputs of ``infer``."""
+    pair = model.bundle.manifest.pairs
+    text: Text = (str(row["text"]), str(row.get("text_pair", ""))) if pair else str(row["text"])
+    reading = model.reader.read(text)
+    return model.answer(reading, [infer(part) for part in reading.rows])
+
+
+def _class_metrics(labels: Sequence[str], rows: Sequence[Row], predicted: Sequence[str]) -> Metrics:
+    """Accuracy and its relatives, and the accuracy of every source that rows name."""
+    expected, found = [label_id(row, labels) for row in rows], [labels.index(label) for label in predicted]
+    metrics: Metrics = classification_metrics(expected, found)
+    for source in sorted({str(row["source"]) for row in rows if row.get("source")}):
+        hits = [e == p for row, e, p in zip(rows, expected, found, strict=True) if row.get("source") == source]
+        metrics[f"accuracy {source}"] = 100.0 * fmean(map(float, hits))
+    return metrics
+
+
+def _class(labels: Sequence[str], row: Row, result: Any) -> Answer:
+    label = max(result.scores, key=lambda name: result.scores[name])
+    return label, 100.0 * (label == labels[label_id(row, labels)])
+
+
+def _labels(labels: Sequence[str], row: Row, result: Any) -> Answer:
+    return ", ".join(result.labels), _f1(_label_set(labels, row), set(result.labels))
+
+
+def _number(labels: Sequence[str], row: Row, result: Any) -> Answer:
+    value = float(result.scores[labels[0]])
+    return f"{value:.2f}", -abs(value - _wanted_number(row))
+
+
+def _spans(labels: Sequence[str], row: Row, result: Any) -> Answer:
+    found = {(one.label, one.start, one.end) for one in result.entities}
+    return str(sorted(found)), _f1(_span_set(row), found)
+
+
+_ANSWERS: Mapping[str, Callable[[Sequence[str], Row, Any], Answer]] = {
+    "classes": _class, "labels": _labels, "numbers": _number, "spans": _spans,
+}  # fmt: skip
+
+
+def _expected(kind: str, labels: Sequence[str], row: Row) -> str:
+    right: Mapping[str, Callable[[], str]] = {
+        "classes": lambda: labels[label_id(row, labels)], "labels": lambda: ", ".join(sorted(_label_set(labels, row))),
+        "numbers": lambda: str(_wanted_number(row)), "spans": lambda: str(sorted(_span_set(row))),
+    }  # fmt: skip
+    return right[kind]()
+
+
+def _f1(wanted: set[Any], found: set[Any]) -> float:
+    """F1 of a row's set in percent; nothing where nothing is wanted is right."""
+    return 200.0 * len(wanted & found) / (len(wanted) + len(found)) if wanted or found else 100.0
+
+
+def _label_set(labels: Sequence[str], row: Row) -> set[str]:
+    given = row["labels"]
+    if not isinstance(given, list) or not set(map(str, given)) <= set(labels):
+        raise InputError(f"labels is {str(given)[:80]!r}, a list of some of {', '.join(labels)} is needed")
+    return set(map(str, given))
+
+
+def _wanted_number(row: Row) -> float:
+    try:
+        return float(row["label"])
+    except (TypeError, ValueError):
+        raise InputError(f"label is {str(row['label'])[:80]!r}, the model gives numbers: a number is needed") from None
+
+
+def _span_set(row: Row) -> set[Span]:
+    given = row["entities"]
+    try:
+        return {(str(one["label"]), int(one["start"]), int(one["end"])) for one in given}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"entities is {str(given)[:80]!r}, a list of objects with label, start and end is needed"
+        ) from None
+
+
+def _similarity(model: Any, rows: Sequence[Row], first: Sequence[Any], infer: Infer) -> Evaluation:
+    """Spearman's rank correlation of the cosine of two texts' vectors with the right scores."""
+    from scipy.stats import spearmanr
+
+    second = [_result(model, {"text": row["text_pair"]}, infer) for row in rows]
+    try:
+        wanted = [float(row["score"]) for row in rows]
+    except (TypeError, ValueError):
+        raise InputError("score of every row must be a number: how similar text and text_pair are") from None
+    found = [_cosine(a.embedding, b.embedding) for a, b in zip(first, second, strict=True)]
+    if len(set(wanted)) < 2:
+        raise InputError(f"every row has the score {wanted[0]}: give rows that are similar, and rows that are not")
+    metrics = {"Spearman": 100.0 * float(spearmanr(wanted, found).statistic)}
+    return Evaluation(metrics, [], [f"{value:.2f}" for value in found], np.empty(0))
+
+
+def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
+    a, b = np.asarray(left), np.asarray(right)
+    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))

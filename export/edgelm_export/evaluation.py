@@ -1,0 +1,49 @@
+"""What a model answered on the rows of an evaluation file, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row that was evaluated: what the model read, the right answer (a label or a text), the metric it counts for."""
+
+    task: str
+    text: str
+    expected: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics in percent, and of each row its answer (a label or a text) and its score, float64 [rows] in percent.
+
+    A metric that examples name is the mean of their scores.
+    """
+
+    metrics: Metrics
+    examples: Sequence[Example]
+    answers: Sequence[str]
+    scores: NDArray[np.float64]
+
+    def against(self, reference: Evaluation) -> Metrics:
+        """The metrics with the share of answers that are exactly the reference's."""
+        same = [mine == other for mine, other in zip(self.answers, reference.answers, strict=True)]
+        return {**self.metrics, "same answer as torch": 100.0 * fmean(map(float, same))}
+
+    def shared(self, other: Evaluation) -> Evaluation:
+        """The rows that the other evaluation has as well: a model with a shorter context leaves long ones out."""
+        theirs = set(other.examples)
+        kept = [index for index, example in enumerate(self.examples) if example in theirs]
+        return replace(
+            self, examples=[self.examples[index] for index in kept], answers=[self.answers[index] for index in kept],
+            scores=self.scores[kept],
+        )  # fmt: skip
