@@ -195,7 +195,8 @@ class _Encoder:
         """Declare the output that is wanted, from the last layer's rows, or the one row that is left of them."""
         graph = self.graph
         if self.headless:
-            width = self._tensor(f"{self._module('embeddings.LayerNorm')}.bias").shape[0]
+            last = self._module(f"{self.architecture.layers}.{self.shape.layers - 1}")
+            width = self._tensor(f"{last}.{self.architecture.layer.outer_norm}.bias").shape[0]
             graph.output(self._pooled(x), "embedding", ir.DataType.FLOAT, ["batch", width])
             return
         head, shape = self.architecture.head, ["batch", "sequence"]

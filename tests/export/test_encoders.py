@@ -27,7 +27,7 @@ from edgelm_export.quantize.ranges import Range
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.session import SessionOptions, create_session, run
 from edgelm_runtime.verify import verify_bundle
-from tests.export.tiny import CONTEXT, ENCODERS, TEXTS, Tensors, edit_config, encoder, rows, train_gpt2_tokenizer
+from tests.export.tiny import CONTEXT, ENCODERS, TEXTS, Tensors, encoder, rows, train_gpt2_tokenizer
 
 TEXT, TOKEN, FEATURE = TASKS
 LENGTHS = (1, 2, 33, CONTEXT)
@@ -166,6 +166,19 @@ def test_a_vector_of_zeros_stays_one_when_it_is_normalized() -> None:
     assert not Session(built(model, want), want)([5, 6, 7]).any()
 
 
+@pytest.mark.parametrize(
+    ("task", "shape"), [(TEXT, ["batch", 3]), (TOKEN, ["batch", "sequence", 3]), (FEATURE, ["batch", 64])]
+)
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_shapes_are_declared(kind: str, task: str, shape: list[int | str]) -> None:
+    graph = onnx.load_from_string(built(encoder(kind, task, num_labels=3), wanted(task))).graph
+    declared = {
+        value.name: [each.dim_param or each.dim_value for each in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
+    assert declared == {"input_ids": ["batch", "sequence"], "embedding" if task == FEATURE else "logits": shape}
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_pairs_are_told_apart_where_the_model_does(kind: str, task: str) -> None:
@@ -264,6 +277,16 @@ def test_every_scheme_is_near_torch(kind: str, task: str, used: str) -> None:
     assert 0 < np.abs(error).mean() / size < SCHEMES[used]
 
 
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_layers_have_the_names_of_torchs_modules(kind: str, task: str) -> None:
+    graph = onnx.load_from_string(built(encoder(kind, task), wanted(task), "int8-mixed")).graph
+    used = {node.op_type for node in graph.node}
+    # What is taken where no range was measured under the name of a layer.
+    assert not used & {"MatMulNBits", "DynamicQuantizeMatMul", "DynamicQuantizeLinear"}
+    assert "MatMulIntegerToFloat" in used
+
+
 @pytest.mark.parametrize("used", ["int8", "int8-mixed", "int8-blocks"])
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_int8_decides_as_torch_where_the_margin_is_above_the_error(kind: str, used: str) -> None:
@@ -345,20 +368,20 @@ def test_a_base_model_is_found_with_and_without_a_head_beside_it(kind: str, tmp_
         assert_same(base, Session(built(base, want, weights=weights), want), want)
 
 
-def saved(folder: Path, kind: str, **config: Any) -> Path:
+def saved(folder: Path, model: Any) -> Path:
     """A checkpoint's folder with a byte-level tokenizer."""
-    encoder(kind, spread=0.05, **config).save_pretrained(folder)
+    model.save_pretrained(folder)
     train_gpt2_tokenizer(TEXTS, 600, 512).save_pretrained(folder)
     return folder
 
 
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_a_classifier_of_every_family_is_exported_and_verified(kind: str, tmp_path: Path) -> None:
-    folder = saved(tmp_path / "checkpoint", kind)
+def test_every_family_is_exported_and_verified(kind: str, task: str, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "checkpoint", encoder(kind, task, spread=0.05))
     checkpoint = load_checkpoint(folder)
     assert checkpoint.tokenizer.max_tokens == CONTEXT  # rows of the position table before the first token do not count
-    assert checkpoint.labels == ("LABEL_0", "LABEL_1")
-    edit_config(folder, id2label={"0": "negative", "1": "positive"})
+    assert checkpoint.labels == (() if task == FEATURE else ("LABEL_0", "LABEL_1"))
     report = export(ExportOptions(folder, tmp_path / "bundle"))
     assert report.parity.worst < 0.05
     verify_bundle(tmp_path / "bundle")
@@ -368,6 +391,6 @@ def test_a_model_type_with_a_dash_is_found_under_its_own_name_alone(tmp_path: Pa
     assert families.family("xlm-roberta").TASKS == TASKS
     with pytest.raises(UnsupportedCheckpoint, match="'xlm_roberta' is not supported"):
         families.family("xlm_roberta")
-    folder = saved(tmp_path / "checkpoint", "xlm-roberta")
+    folder = saved(tmp_path / "checkpoint", encoder("xlm-roberta"))
     assert json.loads((folder / "config.json").read_text("utf-8"))["model_type"] == "xlm-roberta"
     assert load_checkpoint(folder).family == "xlm-roberta"
