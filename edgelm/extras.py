@@ -8,20 +8,11 @@ from contextlib import contextmanager
 from edgelm_runtime.errors import MissingExtra
 
 EXPORT_MODULES = frozenset(
-    [
-        "accelerate",
-        "onnx",
-        "onnx_ir",
-        "optimum",
-        "requests",
-        "safetensors",
-        "scipy",
-        "sklearn",
-        "torch",
-        "tqdm",
-        "transformers",
-    ]
-)
+    {
+        "accelerate", "huggingface_hub", "onnx", "onnx_ir", "optimum", "peft", "requests",
+        "safetensors", "sentencepiece", "scipy", "sklearn", "torch", "tqdm", "transformers",
+    }
+)  # fmt: skip
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,25 +13,28 @@ from edgelm.extras import export_extra
 EXAMPLES = """\b
 Examples:
   edgelm doctor checkpoints/sentiment
-  edgelm doctor ./gpt2 --task text-generation --json
+  edgelm doctor ./gpt2 --task summary --json
 """
 
 
 @click.command("doctor", epilog=EXAMPLES, short_help="Say what an export would trip over.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--task", help="Hugging Face's name of the task.  [default: told by the checkpoint]")
+@click.option("--task", help="As of edgelm export.  [default: as the head]")
+@click.option("--base", type=click.Path(path_type=Path), help="The model that an adapter was trained on.")
+@click.option("--allow-pickle", is_flag=True, help="Read the tensors of pickled weights, and nothing else of them.")
 @click.option("--json", is_flag=True, help="Print one JSON object.")
-def command(checkpoint: Path, task: str | None, json: bool) -> None:
+def command(checkpoint: Path, task: str | None, json: bool, **given: Any) -> None:
     """Look at CHECKPOINT as an export would, and show all that is found at once.
 
-    Configuration, architecture, task, tensors and their numbers, tokenizer, labels, prompts, memory
-    and disk: each is ok, a note, or a problem with what to do. Nothing is exported, and no model is
-    loaded. The exit code is 0 where an export can begin, 7 where it cannot. Needs: pip install
-    'edgelm[export]'
+    Source, configuration, architecture, task, tensors and their numbers, tokenizer, labels, prompts,
+    memory and disk: each is ok, a note, or a problem with what to do. Nothing is exported, and no
+    model is loaded, but for an adapter, which is merged into its base to be looked at. The exit code
+    is 0 where an export can begin, 7 where it cannot. Needs: pip install 'edgelm[export]'
     """
     with export_extra():
+        from edgelm_export.checkpoint.sources import Source
         from edgelm_export.doctor import diagnose
 
-        diagnosis = diagnose(checkpoint, task)
+        diagnosis = diagnose(Source(checkpoint, **given), task)
     click.echo(json_module.dumps(diagnosis.to_dict(), ensure_ascii=False) if json else diagnosis.table())
     diagnosis.raise_problems()

@@ -21,6 +21,8 @@ Examples:
 @click.command("export", epilog=EXAMPLES, short_help="Checkpoint in, bundle out.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle's folder to write.")
+@click.option("--base", type=click.Path(path_type=Path), help="The model that an adapter was trained on.")
+@click.option("--allow-pickle", is_flag=True, help="Read the tensors of pickled weights, and nothing else of them.")
 @click.option(
     "--task",
     help="What the bundle serves: sentiment, classify, tag, embed, summary or description.  [default: as the head]",
@@ -64,7 +66,7 @@ Examples:
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @click.option("--json", is_flag=True, help="Print the report as one JSON object.")
 def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> None:
-    """Turn CHECKPOINT, a Hugging Face folder, into a bundle.
+    """Turn CHECKPOINT, a Hugging Face folder or ORGANISATION/NAME on the hub, into a bundle.
 
     It may be a classifier of texts or of tokens, or a model of sentence vectors (BERT, RoBERTa,
     XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, MPNet), or a generator (GPT-2, GPT-Neo, OPT, Llama,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from edgelm_export.checkpoint.checks import Finding, examine
 from edgelm_export.checkpoint.reading import Reading
+from edgelm_export.checkpoint.sources import Source, opened
+from edgelm_export.draft import checkpoint_task
 from edgelm_export.metrics import format_table
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
@@ -42,6 +45,15 @@ class Diagnosis:
             raise UnsupportedCheckpoint(f"{self.checkpoint}: not exportable as it is; see {named}")
 
 
-def diagnose(checkpoint: Path, task: str | None = None) -> Diagnosis:
-    """Look at a checkpoint as an export would, without exporting it."""
-    return Diagnosis(str(checkpoint), examine(Reading(checkpoint, task, Path())))
+def diagnose(source: Source, task: str | None = None) -> Diagnosis:
+    """Look at a checkpoint as an export would, without exporting it.
+
+    An adapter is merged, and pickles are written as safetensors, in the system's folder for temporary files.
+    """
+    name = str(source.place)
+    try:
+        with opened(source, Path(tempfile.gettempdir())) as found:
+            findings = examine(Reading(found.folder, checkpoint_task(task), Path()))
+    except UnsupportedCheckpoint as error:
+        return Diagnosis(name, [Finding("source", "problem", str(error))])
+    return Diagnosis(name, [Finding("source", "ok", found.how), *findings])

@@ -57,7 +57,7 @@ def draft_manifest(checkpoint: Checkpoint, options: ExportOptions, variant: Vari
         variants=(variant,),
         quality={},
         provenance={
-            "checkpoint": checkpoint.folder.name,
+            "checkpoint": options.source.name,
             "training_data": list(options.training_data),
             "recipe": list(options.recipe),
             "tools": {tool: version(tool) for tool in TOOLS},

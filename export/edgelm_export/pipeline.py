@@ -10,6 +10,7 @@ from typing import Any
 
 from edgelm_export import families, taskmetrics, verify
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
+from edgelm_export.checkpoint.sources import Source, opened
 from edgelm_export.draft import checkpoint_task, draft_manifest
 from edgelm_export.finetune.data import Row
 from edgelm_export.goldens import make_goldens
@@ -41,6 +42,7 @@ class ExportOptions:
     ``targets`` are those of ``targets.TARGETS``; what they want in static int8 is calibrated on the texts of
     ``calibration``, or on edgelm's own.
     With ``pairs`` a classifier reads two texts at once.
+    ``base`` is the model that an adapter in ``checkpoint`` was trained on; ``allow_pickle`` reads pickled weights.
     ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
     """
 
@@ -63,6 +65,13 @@ class ExportOptions:
     training_data: tuple[str, ...] = ()
     recipe: tuple[str, ...] = ()
     force: bool = False
+    base: Path | None = None
+    allow_pickle: bool = False
+
+    @property
+    def source(self) -> Source:
+        """Where the checkpoint comes from."""
+        return Source(self.checkpoint, self.base, self.allow_pickle)
 
 
 @dataclass(frozen=True)
@@ -121,9 +130,12 @@ def export(options: ExportOptions) -> ExportReport:
     """
     if options.out.exists() and not options.force:
         raise ExportError(f"{options.out} exists; name another --out, or add --force to replace it")
-    checkpoint = load_checkpoint(
-        options.checkpoint, checkpoint_task(options.task), options.out.parent, pairs=options.pairs
-    )
+    task = checkpoint_task(options.task)
+    with opened(options.source, options.out.parent) as found:
+        return _exported(load_checkpoint(found.folder, task, options.out.parent, pairs=options.pairs), options)
+
+
+def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     if options.kv_cache != "fp32" and checkpoint.task != "text-generation":
         raise InputError(f"{options.checkpoint} is an encoder, which has no cache; leave out --kv-cache")
     check_targets(options.targets, checkpoint.task)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from edgelm.cli import cli
 from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.checkpoint.checks import CHECKS
+from edgelm_export.checkpoint.sources import Source
 from edgelm_export.doctor import diagnose
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from tests.export.tiny import edit_config
@@ -30,16 +31,16 @@ def _doctor(*arguments: object) -> Result:
 
 
 def _states(folder: Path) -> dict[str, str]:
-    return {finding.check: finding.state for finding in diagnose(folder).findings}
+    return {finding.check: finding.state for finding in diagnose(Source(folder)).findings}
 
 
 @pytest.mark.parametrize("name", ["bert_folder", "gpt2_folder"])
 def test_a_sound_checkpoint_passes_every_check(name: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(name)
-    assert _states(folder) == dict.fromkeys(CHECKS, "ok")
+    assert _states(folder) == dict.fromkeys(["source", *CHECKS], "ok")
     done = _doctor(folder)
     assert (done.exit_code, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()[3:]] == list(CHECKS)
+    assert [line.split()[0] for line in done.stdout.splitlines()[3:]] == ["source", *CHECKS]
 
 
 def test_every_problem_is_said_at_once(folder: Path) -> None:
@@ -65,7 +66,7 @@ def test_an_export_stops_at_the_first_of_them(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UnsupportedCheckpoint) as refused:
         load_checkpoint(folder)
-    assert str(refused.value) == diagnose(folder).problems[0].text
+    assert str(refused.value) == diagnose(Source(folder)).problems[0].text
 
 
 def test_what_should_be_known_is_a_note_and_no_problem(folder: Path, gpt2_folder: Path, tmp_path: Path) -> None:
@@ -88,4 +89,4 @@ def test_without_a_folder_one_problem_is_enough(tmp_path: Path, what: str) -> No
         place.mkdir()
     elif what == "file":
         place.write_text("")
-    assert [(finding.check, finding.state) for finding in diagnose(place).findings] == [("folder", "problem")]
+    assert [(finding.check, finding.state) for finding in diagnose(Source(place)).findings] == [("source", "problem")]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from edgelm_export.checkpoint.config import read_json
+from tokenizers import Tokenizer
+
+from edgelm_export.checkpoint.config import read_json, readable_folder
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
 from edgelm_export.checkpoint.reading import Reading
 from edgelm_export.checkpoint.tensors import compare, not_finite
@@ -19,6 +22,10 @@ class Finding:
     check: str
     state: str
     text: str
+
+
+# Case, accents, scripts, spaces, numbers: what tokenizers differ in.
+PROBES = ("The Box is RED", "déjà vu", "质量很好，值得买", "two  spaces\nand a line", "3 for 12.50!")
 
 
 class Note(Exception):
@@ -50,7 +57,9 @@ def require(reading: Reading) -> None:
 
 
 def _folder(reading: Reading) -> str:
-    return f"{reading.folder}"
+    sentence = reading.sentence
+    readable_folder(reading.folder)
+    return "readable" if sentence is None else "readable, of sentence-transformers"
 
 
 def _config(reading: Reading) -> str:
@@ -65,7 +74,12 @@ def _architecture(reading: Reading) -> str:
 
 
 def _task(reading: Reading) -> str:
-    return reading.task
+    if reading.task != "feature-extraction":
+        return reading.task
+    sentence = reading.sentence
+    if sentence is None:
+        raise Note(f"{reading.task} with mean pooling: the folder has no modules.json that says otherwise")
+    return f"{reading.task} with {sentence.pooling} pooling{', normalized' if sentence.normalize else ''}"
 
 
 def _weights(reading: Reading) -> str:
@@ -99,9 +113,31 @@ def _numbers(reading: Reading) -> str:
 
 
 def _tokenizer(reading: Reading) -> str:
-    _, spec = reading.tokenizer
+    stored, spec = reading.tokenizer
     special = f"bos {spec.bos_id}, eos {spec.eos_id}, pad {spec.pad_id}"
-    return f"fast, {reading.config['vocab_size']} rows, {special}, inputs up to {spec.max_tokens} tokens"
+    found = f"fast, {reading.config['vocab_size']} rows, {special}, inputs up to {spec.max_tokens} tokens"
+    ends = reading.config.get("eos_token_id")
+    if reading.task == "text-generation" and isinstance(ends, list) and set(ends) != {spec.eos_id}:
+        raise Note(f"{found}; config.json names the end tokens {ends}, answers end at {spec.eos_id} alone")
+    other = _split_otherwise(reading.folder, stored) if not (reading.sentence and reading.sentence.lowercase) else None
+    if other:
+        raise Note(
+            f"{found}; the tokenizer_class of tokenizer_config.json splits {other!r} otherwise than tokenizer.json and "
+            "is followed. If it was trained with the file alone, set tokenizer_class to PreTrainedTokenizerFast"
+        )
+    return found
+
+
+def _split_otherwise(folder: Path, stored: bytes) -> str | None:
+    """The first of a few texts that tokenizer.json reads otherwise than transformers' class, which builds its own."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    by_file, by_class = Tokenizer.from_file(str(path)), Tokenizer.from_str(stored.decode())
+    for tokenizer in (by_file, by_class):
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+    return next((text for text in PROBES if by_file.encode(text).ids != by_class.encode(text).ids), None)
 
 
 def _labels(reading: Reading) -> str:

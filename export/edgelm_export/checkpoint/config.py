@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,21 @@ GENERATION_FIELDS = (
     "max_new_tokens", "no_repeat_ngram_size", "repetition_penalty", "coverage_bonus", "quote_bonus",
 )  # fmt: skip
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p")
+
+
+def readable_folder(folder: Path) -> Path:
+    """The folder, if there is one that may be read. Raises UnsupportedCheckpoint otherwise."""
+    if not folder.exists():
+        raise UnsupportedCheckpoint(
+            f"{folder}: there is no such folder; name that of a checkpoint, or a model of the hub as ORGANISATION/NAME"
+        )
+    if not folder.is_dir():
+        raise UnsupportedCheckpoint(f"{folder} is a file; name the folder that it lies in")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UnsupportedCheckpoint(f"{folder}: no permission to read it; chmod u+rx {folder}")
+    if not any(folder.iterdir()):
+        raise UnsupportedCheckpoint(f"{folder} is empty; name the folder of a checkpoint")
+    return folder
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -60,7 +76,15 @@ def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None)
             raise UnsupportedCheckpoint(
                 f"config.json: architectures names {architecture!r}, which is unknown"
             ) from error
+    return check_task(found, config, served, asked)
+
+
+def check_task(found: str, config: Mapping[str, Any], served: Sequence[str], asked: str | None) -> str:
+    """The task that was found. Raises UnsupportedCheckpoint if it is not served, or another one was asked for."""
+    from optimum.exporters.tasks import TasksManager
+
     wanted = TasksManager.map_from_synonym(asked) if asked else found
+    architecture = str((config.get("architectures") or [""])[0])
     if wanted == "feature-extraction" and wanted in served:
         return wanted  # the base model of any head gives vectors
     if found not in served or wanted != found:
@@ -102,10 +126,22 @@ def generation_defaults(folder: Path, task: str) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises UnsupportedCheckpoint for anything else."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnsupportedCheckpoint(f"{path}: not readable as JSON ({error}); save the checkpoint again") from error
+    value = _parsed(path)
     if not isinstance(value, dict):
         raise UnsupportedCheckpoint(f"{path}: holds a {type(value).__name__}, a JSON object is needed")
     return value
+
+
+def read_json_array(path: Path) -> list[dict[str, Any]]:
+    """The objects in a JSON array. Raises UnsupportedCheckpoint for anything else."""
+    value = _parsed(path)
+    if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
+        raise UnsupportedCheckpoint(f"{path}: holds a {type(value).__name__}, a JSON array of objects is needed")
+    return value
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnsupportedCheckpoint(f"{path}: not readable as JSON ({error}); save the checkpoint again") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +10,16 @@ from typing import Any
 
 from edgelm_export import families
 from edgelm_export.checkpoint.config import (
+    check_task,
     generation_defaults,
     labels_of,
     problem_type_of,
     read_config,
     read_json,
+    readable_folder,
     task_of,
 )
+from edgelm_export.checkpoint.sentence import Sentence, read_sentence
 from edgelm_export.checkpoint.tokenizer import read_tokenizer
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
@@ -41,16 +43,14 @@ class Reading:
 
     @cached_property
     def folder(self) -> Path:
-        """The folder, once it can be read."""
-        if not self.root.exists():
-            raise UnsupportedCheckpoint(f"{self.root}: there is no such folder; name the folder of a checkpoint")
-        if not self.root.is_dir():
-            raise UnsupportedCheckpoint(f"{self.root} is a file; name the folder that it lies in")
-        if not os.access(self.root, os.R_OK | os.X_OK):
-            raise UnsupportedCheckpoint(f"{self.root}: no permission to read it; chmod u+rx {self.root}")
-        if not any(self.root.iterdir()):
-            raise UnsupportedCheckpoint(f"{self.root} is empty; name the folder of a checkpoint")
-        return self.root
+        """The folder of the model itself, once it can be read."""
+        root = readable_folder(self.root)
+        return self.sentence.folder if self.sentence else root
+
+    @cached_property
+    def sentence(self) -> Sentence | None:
+        """What a sentence-transformers folder asks for."""
+        return read_sentence(readable_folder(self.root))
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -67,7 +67,9 @@ class Reading:
     @cached_property
     def task(self) -> str:
         """Hugging Face's name of the task."""
-        return task_of(self.config, self.family.TASKS, self.asked_task)
+        if self.sentence is None:
+            return task_of(self.config, self.family.TASKS, self.asked_task)
+        return check_task("feature-extraction", self.config, self.family.TASKS, self.asked_task)
 
     @cached_property
     def weights(self) -> Safetensors:
@@ -77,11 +79,13 @@ class Reading:
     @cached_property
     def tokenizer(self) -> tuple[bytes, TokenizerSpec]:
         """tokenizer.json, and what the manifest says of it."""
-        return read_tokenizer(self.folder, self.config)
+        if self.sentence is None:
+            return read_tokenizer(self.folder, self.config)
+        return read_tokenizer(self.folder, self.config, self.sentence.max_tokens, lowercase=self.sentence.lowercase)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The names of the classes of a classifier, in order; empty for other tasks."""
+        """The names of the classes of a text or of its tokens, in order; empty for other tasks."""
         return labels_of(self.config, self.weights) if self.task in CLASSIFICATION else ()
 
     @cached_property
@@ -105,5 +109,9 @@ class Reading:
         """What the graph is to give."""
         if self.pairs and self.task != "text-classification":
             raise UnsupportedCheckpoint(f"pairs of texts are read for text-classification, not for {self.task}")
-        pooling = "mean" if self.task == "feature-extraction" else ""
-        return families.Wanted(self.task, self.tokenizer[1].max_tokens, pooling, pairs=self.pairs)
+        context = self.tokenizer[1].max_tokens
+        if self.task != "feature-extraction":
+            return families.Wanted(self.task, context, pairs=self.pairs)
+        if self.sentence is None:
+            return families.Wanted(self.task, context, "mean")
+        return families.Wanted(self.task, context, self.sentence.pooling, self.sentence.normalize)

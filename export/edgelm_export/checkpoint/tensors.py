@@ -70,14 +70,17 @@ def compare(folder: Path, task: str) -> Comparison:
     except Exception as error:  # transformers raises whatever it meets
         reason = " ".join(str(error).split())
         raise UnsupportedCheckpoint(f"{folder}: transformers cannot load it as {MODELS[task]} ({reason})") from error
-    # Of an encoder the pooler is read by its own head alone.
-    pooler = task == "feature-extraction"
-    missing = {name for name in info["missing_keys"] if not (pooler and name.startswith("pooler."))}
+    missing = needed(info["missing_keys"], task)
     misshapen = (f"{name} {list(stored)}, not {list(shape)}" for name, stored, shape in info["mismatched_keys"])
     expected = dict(model.state_dict())
     stray = set(_stray(info["unexpected_keys"], expected))
     unused = set(info["unexpected_keys"]) - stray
     return Comparison(tuple(sorted(missing)), tuple(sorted(misshapen)), tuple(sorted(stray)), tuple(sorted(unused)))
+
+
+def needed(names: Iterable[str], task: str) -> set[str]:
+    """The tensors that the answers depend on: an embedding is made without the encoder's own pooler."""
+    return {name for name in names if task != "feature-extraction" or not name.startswith("pooler.")}
 
 
 def _stray(unexpected: Iterable[str], expected: Iterable[str]) -> Iterator[str]:

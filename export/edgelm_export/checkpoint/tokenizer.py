@@ -11,11 +11,17 @@ from edgelm_export.encoder import padding_row
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import TokenizerSpec
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
 
 
-def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> tuple[bytes, TokenizerSpec]:
+def read_tokenizer(
+    folder: Path, config: Mapping[str, Any], max_tokens: int | None = None, *, lowercase: bool = False
+) -> tuple[bytes, TokenizerSpec]:
     """tokenizer.json for the runtime, and what the manifest says of it.
+
+    ``max_tokens`` shortens inputs further than the model does. With ``lowercase`` that comes before all else.
 
     Raises:
         UnsupportedCheckpoint: none there, broken, without a fast form, or of another model.
@@ -25,6 +31,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> tuple[bytes, Toke
             f"{folder}: no tokenizer there (looked for {', '.join(TOKENIZER_FILES)}); "
             "save it into the folder with tokenizer.save_pretrained"
         )
+    from tokenizers import normalizers
     from transformers import AutoTokenizer
 
     try:
@@ -42,7 +49,12 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> tuple[bytes, Toke
     limit = int(config["max_position_embeddings"] if "max_position_embeddings" in config else config["n_positions"])
     padding = padding_row(config)
     limit -= 0 if padding is None else padding + 1
-    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else config.get("eos_token_id")
+    if max_tokens is not None:
+        limit = min(limit, max_tokens)
+    if lowercase:
+        rest = [backend.normalizer] if backend.normalizer is not None else []
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else _first(config.get("eos_token_id"))
     spec = TokenizerSpec(
         file="tokenizer.json", max_tokens=min(limit, int(tokenizer.model_max_length)),
         bos_id=tokenizer.bos_token_id, eos_id=end, pad_id=tokenizer.pad_token_id,
@@ -50,3 +62,10 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> tuple[bytes, Toke
     # Without indentation: a third of the bytes.
     compact = json.dumps(json.loads(backend.to_str()), ensure_ascii=False, separators=(",", ":"))
     return compact.encode(), spec
+
+
+def _first(token_id: int | list[int] | None) -> int | None:
+    """Configurations may name several end tokens, the main one first."""
+    if isinstance(token_id, list):
+        return token_id[0] if token_id else None
+    return token_id

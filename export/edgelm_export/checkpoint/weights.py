@@ -132,10 +132,7 @@ def _no_weights(folder: Path) -> UnsupportedCheckpoint:
     pickled = [name for name in PICKLED if (folder / name).is_file()]
     if not pickled:
         return UnsupportedCheckpoint(f"{folder}: no model.safetensors and no {INDEX}; is it a checkpoint's folder?")
-    where = str(folder)
     return UnsupportedCheckpoint(
-        f"{folder / pickled[0]} is a pickle, which can run code when it is loaded, and is refused. If you trust it, "
-        f'write model.safetensors beside it: python -c "import transformers as t; '
-        f't.AutoModelForSequenceClassification.from_pretrained({where!r}).save_pretrained({where!r})" '
-        "(AutoModelForCausalLM for a GPT)"
+        f"{folder / pickled[0]} is a pickle, which can run code when it is loaded, and is refused. With --allow-pickle "
+        "its tensors alone are read; or write model.safetensors where you trust it, with transformers' save_pretrained"
     )

@@ -1,0 +1,83 @@
+"""Weights in pickles, written again as safetensors. Nothing that a pickle asks to be run is run."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgelm_export.checkpoint.config import read_json
+from edgelm_export.checkpoint.hub import READ
+from edgelm_runtime.errors import UnsupportedCheckpoint
+
+WHOLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+
+def is_pickled(folder: Path) -> bool:
+    """Whether the folder has its weights in pickles alone."""
+    pickled = (folder / WHOLE).is_file() or (folder / INDEX).is_file()
+    return pickled and not any(folder.glob("model*.safetensors"))
+
+
+def unpickle(folder: Path, into: Path) -> Path:
+    """A copy of the checkpoint in ``folder`` at ``into``, its weights as safetensors; they are mapped, not loaded.
+
+    Raises:
+        UnsupportedCheckpoint: a pickle that is broken, holds more than tensors, or is not in the folder.
+    """
+    from huggingface_hub import save_torch_state_dict
+
+    copy_small(folder, into)
+    tensors: dict[str, torch.Tensor] = {}
+    for path in _files(folder):
+        tensors.update(_tensors(path))
+    save_torch_state_dict(tensors, into)
+    return into
+
+
+def copy_small(folder: Path, into: Path) -> None:
+    """Copy everything that an export reads but the weights: configuration, tokenizer, prompts."""
+    for path in sorted({path for pattern in READ for path in folder.glob(pattern)}):
+        if path.is_file() and not path.match("*.safetensors*"):
+            target = into / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def _files(folder: Path) -> list[Path]:
+    if (folder / WHOLE).is_file():
+        return [folder / WHOLE]
+    shards = read_json(folder / INDEX).get("weight_map")
+    names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
+    missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+    if missing or not names:
+        raise UnsupportedCheckpoint(f"{folder / INDEX} names {missing or 'no shards'}, which are not in the folder")
+    return [folder / name for name in names]
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        loaded = _load(path)
+    except pickle.UnpicklingError as error:
+        raise UnsupportedCheckpoint(
+            f"{path}: the pickle asks for code to be run, or for more than tensors, and is refused "
+            f"({_first_sentence(error)}); save it as safetensors where you trust it"
+        ) from error
+    except Exception as error:  # torch raises whatever its readers raise
+        raise UnsupportedCheckpoint(f"{path}: not a whole pickle of torch ({_first_sentence(error)})") from error
+    if not isinstance(loaded, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in loaded.values()):
+        raise UnsupportedCheckpoint(f"{path}: holds something else than tensors by name; save the model's state_dict")
+    return loaded
+
+
+def _load(path: Path) -> Any:
+    # Before torch 1.6 they were no zip files, and such a one cannot be mapped.
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def _first_sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).partition(". ")[0][:200]
