@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,10 @@ BASE = Shape()
 SMALL = Shape(hidden=32, layers=1, heads=2, inner=64, vocabulary=400, positions=64)
 
 
-def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+Named = tuple[str, tuple[int, ...]]
+
+
+def tensors(shape: Shape) -> Iterator[Named]:
     """Names and shapes as transformers' BertForSequenceClassification saves them."""
     hidden = shape.hidden
     yield "bert.embeddings.word_embeddings.weight", (shape.vocabulary, hidden)
@@ -64,29 +68,32 @@ def values(name: str, shape: tuple[int, ...], deviation: float, random: np.rando
     """BERT's own initialisation: norms are ones, biases zeros, the rest normal."""
     if name.endswith(".bias"):
         return np.zeros(shape, np.float32)
-    if "LayerNorm" in name:
+    if "norm" in name.lower():
         return np.ones(shape, np.float32)
     drawn = random.standard_normal(shape, dtype=np.float32)
     drawn *= np.float32(deviation)
     return drawn
 
 
-def write_weights(path: Path, shape: Shape) -> int:
-    """Write model.safetensors; returns the bytes of its tensors."""
+def write_weights(path: Path, named: Sequence[Named], deviation: float, *, bfloat16: bool = False) -> int:
+    """Write model.safetensors; returns the bytes of its tensors in float32."""
+    kind, size = ("BF16", 2) if bfloat16 else ("F32", 4)
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, dimensions in tensors(shape):
-        end = offset + 4 * int(np.prod(dimensions))
-        header[name] = {"dtype": "F32", "shape": list(dimensions), "data_offsets": [offset, end]}
+    for name, dimensions in named:
+        end = offset + size * math.prod(dimensions)
+        header[name] = {"dtype": kind, "shape": list(dimensions), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     random = np.random.default_rng(SEED)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for name, dimensions in tensors(shape):
-            values(name, dimensions, shape.deviation, random).astype("<f4").tofile(file)
-    return offset
+        for name, dimensions in named:
+            drawn = values(name, dimensions, deviation, random).astype("<f4")
+            # bfloat16 is the upper half of a float32.
+            (drawn.view("<u4") >> 16).astype("<u2").tofile(file) if bfloat16 else drawn.tofile(file)
+    return 4 * offset // size
 
 
 def vocabulary(count: int) -> dict[str, int]:
@@ -152,7 +159,7 @@ def main() -> None:
     given.folder.mkdir(parents=True)
     write_config(given.folder, shape)
     write_tokenizer(given.folder, shape)
-    print(write_weights(given.folder / "model.safetensors", shape))
+    print(write_weights(given.folder / "model.safetensors", list(tensors(shape)), shape.deviation))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+from edgelm_export.apart import WeightsFile, WeightsWriter
 
 OPSET = 21  # the newest that every onnxruntime since 1.20 runs; LayerNormalization and Gelu need 20
 IR_VERSION = 10
@@ -32,6 +34,9 @@ class GraphBuilder:
         self._half = half
         self._nodes: list[ir.Node] = []
         self._weights: dict[str, ir.Value] = {}
+        self._large: dict[tuple[str, tuple[int, ...], bytes], str] = {}  # names by what is stored
+        self._bytes = 0
+        self._writer: WeightsWriter | None = None
         self._inputs: list[ir.Value] = []
         self._outputs: list[ir.Value] = []
 
@@ -53,14 +58,11 @@ class GraphBuilder:
         return self.one("Cast", [value], {"to": int(ir.DataType.FLOAT)}) if self._half else value
 
     def weight(self, name: str, array: NDArray[Any]) -> Value:
-        """A constant stored in the model, once: the same name gives the same value again."""
+        """A constant stored once: the same name, or the same large content, gives the same value again."""
         if name not in self._weights:
             if self._half and array.dtype == np.float32:
                 array = array.astype(np.float16)
-            tensor = ir.Tensor(np.asarray(array, order="C"), name=name)
-            self._weights[name] = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
-            )
+            self._weights[name] = self._stored(name, np.asarray(array, order="C"))
         return self._weights[name]
 
     def op(
@@ -126,48 +128,62 @@ class GraphBuilder:
         return self.activation(x, kind)
 
     def serialize(self) -> Model:
-        """The model; large weights stand outside the graph when there is much of them, and are let go of here."""
-        weights = self._moved_out() if sum(map(_bytes, self._weights.values())) >= APART_BYTES else None
+        """The model, and its large weights beside it where there is much of them."""
+        file = None if self._writer is None else self._writer.finish()
+        for name, (begin, end) in ({} if file is None else file.places).items():
+            value = self._weights[name]
+            value.const_value = ir.ExternalTensor(
+                WEIGHTS_FILE, begin, end - begin, _type_of(value), shape=ir.Shape(shape_of(value)), name=name
+            )
         graph = ir.Graph(
-            self._inputs, self._outputs, nodes=self._nodes, initializers=list(self._weights.values()),
+            self._inputs, self._outputs, nodes=self._nodes, initializers=list(dict.fromkeys(self._weights.values())),
             opset_imports={"": OPSET, MICROSOFT: 1}, name=self.name,
         )  # fmt: skip
         model = ir.Model(graph, ir_version=IR_VERSION, producer_name="edgelm")
-        return Model(ir.serde.serialize_model(model).SerializeToString(), weights)
+        return Model(ir.serde.serialize_model(model).SerializeToString(), file)
 
-    def _moved_out(self) -> bytes:
-        """The large weights as a .safetensors file, to which the graph then points as ONNX does."""
-        from safetensors.numpy import save
+    def _stored(self, name: str, array: NDArray[Any]) -> Value:
+        """The array as a value; a large one is stored once, and goes to the writer as soon as there is one."""
+        if array.nbytes >= LARGE_BYTES:
+            content = sha256(np.ravel(array).view(np.uint8).data).digest()
+            known = self._large.setdefault((str(array.dtype), array.shape, content), name)
+            if known != name:
+                return self._weights[known]
+        tensor = ir.Tensor(array, name=name)
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+        self._bytes += array.nbytes
+        if self._writer is None and self._bytes >= APART_BYTES:
+            self._writer = WeightsWriter()
+            for earlier in self._weights.values():
+                self._move_out(earlier, self._writer)
+        if self._writer is not None:
+            self._move_out(value, self._writer)
+        return value
 
-        large = {name: value for name, value in self._weights.items() if _bytes(value) >= LARGE_BYTES}
-        data = save({name: _tensor(value).numpy() for name, value in large.items()})
-        start = 8 + int.from_bytes(data[:8], "little")
-        header = json.loads(data[8:start])
-        for name, value in large.items():
-            begin, end = header[name]["data_offsets"]
-            kind, shape = _tensor(value).dtype, ir.Shape(_tensor(value).shape.numpy())
-            value.const_value = ir.ExternalTensor(
-                WEIGHTS_FILE, start + begin, end - begin, kind, shape=shape, name=name
-            )
-        return data
+    @staticmethod
+    def _move_out(value: Value, writer: WeightsWriter) -> None:
+        if value.const_value is not None and value.const_value.nbytes >= LARGE_BYTES:
+            writer.add(str(value.name), value.const_value.numpy())
+            value.const_value = None
 
 
 @dataclass(frozen=True)
 class Model:
-    """A serialized graph, and the bytes of WEIGHTS_FILE where it has tensors there."""
+    """A serialized graph, and WEIGHTS_FILE where it has tensors there."""
 
     graph: bytes
-    weights: bytes | None = None
+    weights: WeightsFile | None = None
+
+    def close(self) -> None:
+        """Let go of the weights beside it."""
+        if self.weights is not None:
+            self.weights.numbers.close()
 
 
-def _tensor(weight: Value) -> ir.TensorProtocol:
-    if weight.const_value is None:
-        raise ValueError(f"{weight.name} is no stored weight")
-    return weight.const_value
-
-
-def _bytes(weight: Value) -> int:
-    return _tensor(weight).nbytes
+def _type_of(value: Value) -> ir.DataType:
+    if value.dtype is None:
+        raise ValueError(f"{value.name} is no stored weight: it has no type")
+    return value.dtype
 
 
 def shape_of(weight: Value) -> tuple[int, ...]:

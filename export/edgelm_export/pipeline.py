@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgelm_export import families, taskmetrics, verify
+from edgelm_export.apart import written_in
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.checkpoint.sources import Source, opened
 from edgelm_export.draft import checkpoint_task, draft_manifest
@@ -20,7 +21,7 @@ from edgelm_export.quantize import CacheScales, Scheme, scheme
 from edgelm_export.quantize.calibration import calibration_texts
 from edgelm_export.quantize.ranges import Range, Span
 from edgelm_export.targets import Built, check_targets, schemes_for
-from edgelm_runtime.bundle import open_bundle, write_bundle
+from edgelm_runtime.bundle import Source, open_bundle, write_bundle
 from edgelm_runtime.errors import ExportError, InputError
 from edgelm_runtime.manifest import GOLDEN_NAME, Manifest, Variant
 from edgelm_runtime.tasks.reading import Text
@@ -162,7 +163,7 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
         if others:
             quality["variants"] = {built.scheme: asdict(built.parity) for built in others}
         (first,) = open_bundle(folder, verify="lazy").manifest.variants
-        contents: dict[str, bytes | Path] = {
+        contents: dict[str, Source] = {
             TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: make_goldens(folder, cases),
             **{name: folder / name for name in first.files},
         }  # fmt: skip
@@ -209,15 +210,21 @@ class _Source:
         Its folder has the scheme's name: there is one bundle of a name.
         """
         checkpoint, family = self.checkpoint, families.family(self.checkpoint.family)
-        model = family.build(checkpoint.weights, checkpoint.config, used, checkpoint.wanted)
-        contents = {MODEL_FILE: model.graph, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}"}
+        with written_in(self.scratch):
+            model = family.build(checkpoint.weights, checkpoint.config, used, checkpoint.wanted)
+        contents: dict[str, Source] = {
+            MODEL_FILE: model.graph, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}",
+        }  # fmt: skip
         variant = variant_of(used.precision)
         if model.weights is not None:
-            contents[WEIGHTS_FILE] = model.weights
+            contents[WEIGHTS_FILE] = (model.weights.header, model.weights.numbers)
             variant = replace(variant, weights=WEIGHTS_FILE)
         manifest = replace(self.draft, variants=(variant,))
         place = self.scratch / (used.name if used.cache is None else f"{used.name}-int8-cache")
-        return write_bundle(place, manifest, contents).path
+        try:
+            return write_bundle(place, manifest, contents).path
+        finally:
+            model.close()
 
 
 def _schemes(options: ExportOptions, task: str) -> tuple[str, ...]:

@@ -6,14 +6,17 @@ import hashlib
 import mmap
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import BundleNotFound, BundleRejected, ExportError
 from .fields import MANIFEST_NAME, check_path
 from .manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest
+
+Source = bytes | Path | Sequence[bytes | BinaryIO]
 
 _CHUNK = 1 << 20
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -116,14 +119,15 @@ def bundles_in(folder: Path) -> dict[str, Path]:
 def write_bundle(
     target: str | os.PathLike[str],
     manifest: Manifest,
-    contents: Mapping[str, bytes | Path],
+    contents: Mapping[str, Source],
     force: bool = False,
 ) -> Bundle:
     """Write a bundle atomically and return it opened.
 
-    `contents` are the files by name, as bytes or as a file to copy; their entries replace `manifest.files`, and a
-    variant of size 0 gets the size of its files. An existing target is refused unless `force`, which replaces a bundle
-    or an empty folder, nothing else. Whatever stops it, a full disk or a kill, no half bundle stays under `target`.
+    `contents` are the files by name, as bytes, as a file to copy, or as a sequence of bytes and open files; their
+    entries replace `manifest.files`, and a variant of size 0 gets the size of its files. An existing target is refused
+    unless `force`, which replaces a bundle or an empty folder, nothing else. Whatever stops it, a full disk or a kill,
+    no half bundle stays under `target`.
     Raises ExportError when it cannot be written, BundleRejected when the manifest would not be accepted back.
     """
     folder = Path(target).absolute()
@@ -231,20 +235,37 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def _write_file(folder: Path, name: str, source: bytes | Path) -> FileEntry:
+def _write_file(folder: Path, name: str, source: Source) -> FileEntry:
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(source, bytes):
-        _write_new(target, source)
-        return FileEntry(len(source), hashlib.sha256(source).hexdigest())
     size, digest = 0, hashlib.sha256()
-    with source.open("rb") as reader, target.open("xb") as writer:
-        while chunk := reader.read(_CHUNK):
+    with target.open("xb") as writer:
+        for chunk in _chunks(source):
             digest.update(chunk)
             size += writer.write(chunk)
         writer.flush()
         os.fsync(writer.fileno())
     return FileEntry(size, digest.hexdigest())
+
+
+def _chunks(source: Source) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield source
+    elif isinstance(source, Path):
+        with source.open("rb") as reader:
+            yield from _read_on(reader)
+    else:
+        for part in source:
+            if isinstance(part, bytes):
+                yield part
+            else:
+                part.seek(0)
+                yield from _read_on(part)
+
+
+def _read_on(reader: BinaryIO) -> Iterator[bytes]:
+    while chunk := reader.read(_CHUNK):
+        yield chunk
 
 
 def _write_new(path: Path, data: bytes) -> None:

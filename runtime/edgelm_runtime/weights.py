@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .errors import BundleRejected
 
 MAX_HEADER_BYTES = 1 << 20
-DTYPES = {"F32": np.float32, "I64": np.int64, "I32": np.int32, "U8": np.uint8, "I8": np.int8}
+DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "U8": np.uint8, "I8": np.int8}
 
 
 class Weights:
