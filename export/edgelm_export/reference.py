@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.families import Wanted
+from edgelm_export.mapped import torch_model
 from edgelm_export.quantize.ranges import Range
 from edgelm_runtime.generate.guides import Guide
 from edgelm_runtime.generate.options import GenerationOptions
@@ -38,9 +39,7 @@ class Reference:
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         auto: Any = getattr(transformers, _AUTO[checkpoint.task])
-        self.model = auto.from_pretrained(
-            checkpoint.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        ).eval()
+        self.model = torch_model(auto, checkpoint)
         self._wanted = checkpoint.wanted
 
     def logits(self, rows: Sequence[Tokens]) -> list[NDArray[np.float32]]:
@@ -59,8 +58,9 @@ class Reference:
             given["token_type_ids"] = torch.tensor([row.type_ids])
         if self._wanted.task == "feature-extraction":
             return pooled(self.model(**given).last_hidden_state[0], self._wanted)
-        logits: torch.Tensor = self.model(**given).logits[0]
-        return logits[-1] if self._wanted.task == "text-generation" else logits
+        if self._wanted.task == "text-generation":  # a head of 150,000 tokens is much of the work
+            return self.model(**given, logits_to_keep=1).logits[0, -1]
+        return self.model(**given).logits[0]
 
     def logits_and_ranges(self, rows: Sequence[Tokens]) -> tuple[list[NDArray[np.float32]], dict[str, Range]]:
         """`logits`, and the range of the inputs of every linear layer on the way, by its name."""

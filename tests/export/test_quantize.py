@@ -61,6 +61,15 @@ def test_per_channel_has_one_scale_an_output_channel(weight: NDArray[np.float32]
         assert scale[column] == step
 
 
+def test_tables_are_rounded_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).standard_normal((50, 64)).astype(np.float32)
+    whole = by_block(rows, 32)
+    for part in (1, 64, 7 * 64, 51 * 64):
+        monkeypatch.setattr("edgelm_export.quantize.rounding.PART", part)
+        for one, other in zip(whole, by_block(rows, 32), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 @given(matrices(st.sampled_from([16, 32, 48])))
 @settings(max_examples=50)
 def test_by_block_has_one_scale_a_row_and_block(weight: NDArray[np.float32]) -> None:

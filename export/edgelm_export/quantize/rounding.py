@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 BLOCK_SIZES = (128, 64, 32, 16)
 # Shares of a block's largest number that its 4-bit scale may reach to; with 8/7 it reaches as far with the other sign.
 CUTS = (1.0, 8 / 7, 0.94, 0.88, 0.82)
+PART = 1 << 22  # numbers that are rounded at a time
 ZERO_POINT = 128  # of unsigned 8-bit blocks where a kernel is given none
 
 
@@ -23,9 +24,14 @@ def per_channel(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.floa
 def by_block(rows: NDArray[Any], block: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Quantize ``rows`` [n, k] in blocks along k: uint8 [n, k / block, block] around 128, float32 [n, k / block, 1]."""
     blocks = rows.reshape(rows.shape[0], -1, block)
-    largest = np.abs(blocks).max(axis=-1, keepdims=True).astype(np.float32)
-    scale = _scale(largest)
-    return (np.rint(blocks / scale) + ZERO_POINT).astype(np.uint8), scale
+    rounded, scale = np.empty(blocks.shape, np.uint8), np.empty((*blocks.shape[:2], 1), np.float32)
+    # A part at a time: the intermediate results of a table of 150,000 rows would take gigabytes.
+    step = max(1, PART // rows.shape[1])
+    for start in range(0, len(blocks), step):
+        part = blocks[start : start + step]
+        scale[start : start + step] = _scale(np.abs(part).max(axis=-1, keepdims=True).astype(np.float32))
+        rounded[start : start + step] = np.rint(part / scale[start : start + step]) + ZERO_POINT
+    return rounded, scale
 
 
 def by_block_in_4_bits(rows: NDArray[Any], block: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

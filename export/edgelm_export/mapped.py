@@ -1,0 +1,48 @@
+"""A checkpoint in torch that computes in float32 and, where it is large, stays in its file as it is stored there.
+
+transformers maps weights of the type that it is asked for and copies others: 1.5 billion parameters in bfloat16 would
+become 6 GB in float32. Here each is widened when a layer uses it, and let go of after: bfloat16 and float16 are float32
+with fewer digits, so the answers are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.utils import parametrize
+
+from edgelm_export.checkpoint import Checkpoint
+
+LARGE_BYTES = 2 << 30  # in float32
+_HALF = {"BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def torch_model(auto: Any, checkpoint: Checkpoint) -> Any:
+    """The checkpoint as a transformers model of the class ``auto``, in evaluation mode; what it answers is float32."""
+    kinds = [kind for kind in checkpoint.weights.dtypes if kind.startswith(("F", "BF"))]
+    large = 4 * checkpoint.weights.elements > LARGE_BYTES
+    # Of several precisions one would be rounded to another.
+    stored = _HALF.get(kinds[0]) if large and len(kinds) == 1 else None
+    model = auto.from_pretrained(
+        checkpoint.folder, local_files_only=True, use_safetensors=True, dtype=stored or torch.float32
+    ).eval()
+    if stored is not None:
+        for module in list(model.modules()):
+            _widen(module)
+    return model
+
+
+class _Wide(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
+    def forward(self, stored: Any) -> Any:
+        return stored.float()
+
+
+def _widen(module: Any) -> None:
+    if type(module) is torch.nn.Embedding:  # a few rows, in place of the whole table
+        module.register_forward_hook(lambda _, inputs, rows: rows.float())
+        return
+    for name in list(module._parameters):
+        if module._parameters[name] is not None:
+            # Unsafe is what torch calls another type than the stored one.
+            parametrize.register_parametrization(module, name, _Wide(), unsafe=True)
