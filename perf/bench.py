@@ -149,9 +149,17 @@ def machine() -> dict[str, Any]:
     }
 
 
-def arguments(description: str, *, rounds: int, smoke_rounds: int = 2) -> argparse.Namespace:
-    """The options of every measurement: `--smoke`, `--rounds N`, `--bundle FOLDER`."""
+def arguments(
+    description: str, *, rounds: int, smoke_rounds: int = 2, shapes: Sequence[str] = ()
+) -> argparse.Namespace:
+    """The options of every measurement: `--smoke`, `--rounds N`, `--bundle FOLDER`.
+
+    With `shapes` also `--shape`, the first by default, and `--work FOLDER` for what is large.
+    """
     parser = argparse.ArgumentParser(description=description)
+    if shapes:
+        parser.add_argument("--shape", choices=shapes, default=shapes[0], help=f"default: {shapes[0]}")
+        parser.add_argument("--work", type=Path, help="where checkpoints are made; default: the system's own folder")
     parser.add_argument("--smoke", action="store_true", help="tiny models and few rounds: shows that it runs")
     parser.add_argument("--rounds", type=int, help=f"default: {rounds}")
     parser.add_argument("--bundle", type=Path, help="a bundle's folder, in place of the default one")

@@ -29,11 +29,11 @@ FIGURES = {
 }
 
 
-def smoke(name: str) -> dict[str, Any]:
+def smoke(name: str, *options: str) -> dict[str, Any]:
     """What the last line of a smoke run says."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])}
     done = subprocess.run(
-        [sys.executable, "-m", f"perf.{name}", "--smoke"], cwd=ROOT, env=environment, capture_output=True,
+        [sys.executable, "-m", f"perf.{name}", "--smoke", *options], cwd=ROOT, env=environment, capture_output=True,
         encoding="utf-8", timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -55,6 +55,13 @@ def test_a_measurement_runs_and_says_what_it_promises(name: str) -> None:
     assert all(figure["median"] >= 0 and figure["met"] is None for figure in report["figures"])
     if name == "network":
         assert [figure["median"] for figure in report["figures"]] == [0] * 9
+
+
+def test_the_cost_of_a_large_generator_is_measured_in_small(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="edgelm[export] is not installed")
+    report = smoke("export_cost", "--shape", "1.5b", "--work", str(tmp_path))
+    assert FIGURES["export_cost"] <= {figure["name"] for figure in report["figures"]}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_measurement_is_in_the_list() -> None:
