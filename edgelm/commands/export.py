@@ -14,6 +14,7 @@ EXAMPLES = """\b
 Examples:
   edgelm export checkpoints/sentiment --out bundles/sentiment --eval dev.jsonl
   edgelm export checkpoints/sentiment --out bundles/sentiment --targets cpu,openvino
+  edgelm export checkpoints/xlm-r --out bundles/small --trim-vocab reviews.txt
   edgelm export ./gpt2 --out bundles/summary --prompt "summary={text}\\nTL;DR:" --licence MIT
 """
 
@@ -45,6 +46,11 @@ Examples:
     "--prompt", multiple=True, metavar="TASK=TEMPLATE", help="A generator's prompt, with {text} in it (repeatable)."
 )
 @click.option("--language", "languages", multiple=True, help="zh or en (repeatable).  [default: as the vocabulary]")
+@click.option(
+    "--trim-vocab",
+    metavar="FILE|LANGUAGES",
+    help="Keep the token pieces that these texts need, or zh,en,...  [default: all]",
+)
 @click.option("--targets", default="cpu", show_default=True, help="What it is to run on: cpu,openvino,cuda,...")
 @click.option(
     "--calibration",

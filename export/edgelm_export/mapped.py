@@ -27,10 +27,28 @@ def torch_model(auto: Any, checkpoint: Checkpoint) -> Any:
     model = auto.from_pretrained(
         checkpoint.folder, local_files_only=True, use_safetensors=True, dtype=stored or torch.float32
     ).eval()
+    if checkpoint.kept_ids is not None:
+        _cut(model, torch.from_numpy(checkpoint.kept_ids))
     if stored is not None:
         for module in list(model.modules()):
             _widen(module)
     return model
+
+
+def _cut(model: Any, kept: Any) -> None:
+    """Leave the rows ``kept`` (int64) of the tables by token, which transformers names."""
+    ends = [each for each in (model.get_input_embeddings(), model.get_output_embeddings()) if each is not None]
+    whole = [tensor for each in ends for tensor in (each.weight, getattr(each, "bias", None)) if tensor is not None]
+    cut = {id(tensor): torch.nn.Parameter(tensor.detach()[kept], requires_grad=False) for tensor in whole}
+    for module in model.modules():
+        for name, tensor in list(module._parameters.items()):
+            if id(tensor) in cut:
+                module._parameters[name] = cut[id(tensor)]
+                if isinstance(module, torch.nn.Embedding):
+                    module.num_embeddings, module.padding_idx = len(kept), None
+    if getattr(model, "final_logits_bias", None) is not None:  # of BART and its relatives
+        model.final_logits_bias = model.final_logits_bias[:, kept]
+    model.config.vocab_size = len(kept)
 
 
 class _Wide(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here

@@ -21,6 +21,7 @@ from edgelm_export.quantize import CacheScales, Scheme, scheme
 from edgelm_export.quantize.calibration import calibration_texts
 from edgelm_export.quantize.ranges import Range, Span
 from edgelm_export.targets import Built, check_targets, schemes_for
+from edgelm_export.trim import trim
 from edgelm_runtime.bundle import Source, open_bundle, write_bundle
 from edgelm_runtime.errors import ExportError, InputError
 from edgelm_runtime.manifest import GOLDEN_NAME, Manifest, Variant
@@ -40,6 +41,7 @@ class ExportOptions:
 
     ``block_size`` is that of int4, 32, 64 or 128; without it 64, and 32 where 64 answers differently.
     ``kv_cache`` "int8" stores the keys and values of a generator in a quarter of the bytes.
+    ``trim_vocab`` is a corpus file, or languages such as "zh,en": token pieces that neither needs are dropped.
     ``targets`` are those of ``targets.TARGETS``; what they want in static int8 is calibrated on the texts of
     ``calibration``, or on edgelm's own.
     With ``pairs`` a classifier reads two texts at once.
@@ -58,6 +60,7 @@ class ExportOptions:
     version: str = "1"
     prompts: Mapping[str, str] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
+    trim_vocab: str | None = None
     eval_file: Path | None = None
     targets: tuple[str, ...] = ("cpu",)
     calibration: Path | None = None
@@ -88,6 +91,7 @@ class ExportReport:
     metrics: Mapping[str, Mapping[str, float]]
     differences: Sequence[taskmetrics.Difference]
     variants: Mapping[str, verify.Parity]
+    vocabulary: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
@@ -107,6 +111,8 @@ class ExportReport:
             ["cache", f"{parity.cached:.1%} of greedy tokens are those found without it"],
             *([name.replace("_", " "), value] for name, value in self.latency.items()),
         ]
+        if self.vocabulary:
+            rows.insert(1, ["vocabulary", self.vocabulary])
         rows += [[f"variant {name}", _parity(other)] for name, other in self.variants.items()]
         text = f"{self.out}\n{format_table(rows, ('what', 'measured'))}"
         if self.metrics:
@@ -142,7 +148,7 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     check_targets(options.targets, checkpoint.task)
     if options.calibration is not None and checkpoint.task == "text-generation":
         raise InputError(f"{options.checkpoint} is a generator, which is not calibrated; leave out --calibration")
-    draft = draft_manifest(checkpoint, options, variant_of(options.precision))
+    checkpoint, draft, vocabulary = _drafted(checkpoint, options)
     rows = taskmetrics.evaluation_rows(options.eval_file, draft, draft.serves) if options.eval_file else []
     texts = calibration_texts(options.calibration) if options.calibration else []
     cases, ranges = verify.consult(checkpoint, draft, texts)
@@ -176,8 +182,20 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     size = sum(entry.size for entry in bundle.manifest.files.values())
     further = {built.scheme: built.parity for built in others}
     return ExportReport(
-        options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics, differences, further
-    )
+        options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics, differences, further,
+        vocabulary,
+    )  # fmt: skip
+
+
+def _drafted(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Checkpoint, Manifest, str]:
+    """The checkpoint, its vocabulary cut where that is asked for, the draft of its manifest, and what was cut."""
+    variant = variant_of(options.precision)
+    draft = draft_manifest(checkpoint, options, variant)
+    if options.trim_vocab is None:
+        return checkpoint, draft, ""
+    cut, trimmed = trim(checkpoint, options.trim_vocab, draft.prompts.values())
+    draft = draft_manifest(cut, options, variant)
+    return cut, replace(draft, provenance={**draft.provenance, "vocabulary": asdict(trimmed)}), str(trimmed)
 
 
 def _scratch_folder(out: Path) -> tempfile.TemporaryDirectory[str]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgelm_export import families
 from edgelm_export.checkpoint.checks import require
 from edgelm_export.checkpoint.reading import PROMPTS_FILE, Reading
@@ -18,7 +21,11 @@ __all__ = ["PROMPTS_FILE", "Checkpoint", "load_checkpoint"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything of a checkpoint that a bundle is made from."""
+    """Everything of a checkpoint that a bundle is made from.
+
+    Where the vocabulary is cut, ``kept_ids`` are the token ids that are left of the folder's, int64, ascending; all
+    else is of the cut one.
+    """
 
     folder: Path
     config: Mapping[str, Any]
@@ -30,6 +37,7 @@ class Checkpoint:
     problem_type: str
     prompts: Mapping[str, str]
     generation: Mapping[str, Any]
+    kept_ids: NDArray[np.int64] | None = None
 
     @property
     def task(self) -> str:
