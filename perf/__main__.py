@@ -7,7 +7,7 @@ import sys
 
 from perf.bench import ROOT
 
-MEASUREMENTS = ("cold_start", "throughput", "generation", "engine", "export_cost", "network", "neighbour")
+MEASUREMENTS = ("cold_start", "throughput", "generation", "engine", "export_cost", "outliers", "network", "neighbour")
 
 
 def main() -> None:

@@ -150,9 +150,10 @@ def machine() -> dict[str, Any]:
 
 
 def arguments(
-    description: str, *, rounds: int, smoke_rounds: int = 2, shapes: Sequence[str] = ()
-) -> argparse.Namespace:
-    """The options of every measurement: `--smoke`, `--rounds N`, `--bundle FOLDER`.
+    description: str, *, rounds: int, smoke_rounds: int = 2, shapes: Sequence[str] = (),
+    paths: Mapping[str, str] | None = None,
+) -> argparse.Namespace:  # fmt: skip
+    """The options of every measurement: `--smoke`, `--rounds N`, `--bundle FOLDER`; and `paths` with their help.
 
     With `shapes` also `--shape`, the first by default, and `--work FOLDER` for what is large.
     """
@@ -163,6 +164,8 @@ def arguments(
     parser.add_argument("--smoke", action="store_true", help="tiny models and few rounds: shows that it runs")
     parser.add_argument("--rounds", type=int, help=f"default: {rounds}")
     parser.add_argument("--bundle", type=Path, help="a bundle's folder, in place of the default one")
+    for name, meaning in (paths or {}).items():
+        parser.add_argument(name, type=Path, help=meaning)
     given = parser.parse_args()
     if given.rounds is None:
         given.rounds = smoke_rounds if given.smoke else rounds

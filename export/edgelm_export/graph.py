@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgelm_export.apart import WeightsFile, WeightsWriter
+from edgelm_export.levels import fold_levels
 
 OPSET = 21  # the newest that every onnxruntime since 1.20 runs; LayerNormalization and Gelu need 20
 IR_VERSION = 10
@@ -129,6 +130,7 @@ class GraphBuilder:
 
     def serialize(self) -> Model:
         """The model, and its large weights beside it where there is much of them."""
+        fold_levels(self._nodes, self._weights, self._outputs)
         file = None if self._writer is None else self._writer.finish()
         for name, (begin, end) in ({} if file is None else file.places).items():
             value = self._weights[name]
@@ -144,7 +146,7 @@ class GraphBuilder:
 
     def _stored(self, name: str, array: NDArray[Any]) -> Value:
         """The array as a value; a large one is stored once, and goes to the writer as soon as there is one."""
-        if array.nbytes >= LARGE_BYTES:
+        if array.nbytes >= LARGE_BYTES and array.ndim > 1:
             content = sha256(np.ravel(array).view(np.uint8).data).digest()
             known = self._large.setdefault((str(array.dtype), array.shape, content), name)
             if known != name:
@@ -162,8 +164,10 @@ class GraphBuilder:
 
     @staticmethod
     def _move_out(value: Value, writer: WeightsWriter) -> None:
-        if value.const_value is not None and value.const_value.nbytes >= LARGE_BYTES:
-            writer.add(str(value.name), value.const_value.numpy())
+        # Vectors stay: a level may still be folded into those of a norm.
+        stored = value.const_value
+        if stored is not None and stored.nbytes >= LARGE_BYTES and len(stored.shape) > 1:
+            writer.add(str(value.name), stored.numpy())
             value.const_value = None
 
 

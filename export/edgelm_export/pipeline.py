@@ -29,7 +29,7 @@ from edgelm_runtime.tasks.reading import Text
 
 # By precision, in the order in which they are tried: the fastest first, then those that outliers hurt less.
 ENCODER_SCHEMES: Mapping[str, tuple[str, ...]] = {
-    "int8": ("int8-mixed", "int8", "int8-blocks"), "int4": ("int4-64", "int4-32"), "fp32": ("fp32",),
+    "int8": ("int8-mixed", "int8-folded", "int8", "int8-blocks"), "int4": ("int4-64", "int4-32"), "fp32": ("fp32",),
 }  # fmt: skip
 DECODER_SCHEMES: Mapping[str, tuple[str, ...]] = {**ENCODER_SCHEMES, "int8": ("int8-static", "int8-blocks")}
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from edgelm_export.graph import GraphBuilder
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.problems import distance
-from edgelm_export.quantize import int8_static, scheme
+from edgelm_export.quantize import folding, scheme
 from edgelm_export.quantize.int8_mixed import Int8Mixed, apart
-from edgelm_export.quantize.int8_static import levels
 from edgelm_export.quantize.ranges import Range
 from edgelm_export.quantize.rounding import (
     BLOCK_SIZES,
@@ -163,16 +162,16 @@ def worst_distance(model: Any, used: str) -> float:
 def test_the_inner_product_stands_an_outlier(inner_outlier: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert worst_distance(inner_outlier, "int8-static") < 0.1
     assert worst_distance(inner_outlier, "int8-blocks") < 0.1
-    monkeypatch.setattr(int8_static, "levels", lambda largest, weight: np.ones(len(weight), np.float32))
+    monkeypatch.setattr(folding, "GAIN", 0.0)
     assert worst_distance(inner_outlier, "int8-static") > 0.1
 
 
 @given(matrices(st.integers(1, 6)), st.data())
-def test_levels_are_square_roots_and_change_no_product(weight: NDArray[np.float32], data: st.DataObject) -> None:
+def test_levels_with_an_alpha_of_a_half_are_square_roots(weight: NDArray[np.float32], data: st.DataObject) -> None:
     largest = data.draw(arrays(np.float32, len(weight), elements=st.floats(0, 1e4, width=32)))
     if not largest.any() or not weight.any():
         return
-    level = levels(largest, weight)
+    level = folding.levels(largest, weight, 0.5)
     assert np.isfinite(level).all()
     assert level.max() == 1
     assert (level > 0).all()
@@ -182,12 +181,20 @@ def test_levels_are_square_roots_and_change_no_product(weight: NDArray[np.float3
     np.testing.assert_allclose(level, np.array(slow) / max(slow), rtol=1e-3)
 
 
-def test_an_outlier_row_spoils_one_scale_for_all_and_leaves_blocks_alone(attention_outlier: Any) -> None:
-    assert worst_distance(attention_outlier, "int8-static") > 0.25
+def test_an_outlier_row_spoils_one_scale_for_all_until_it_is_folded(
+    attention_outlier: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert worst_distance(attention_outlier, "int8") > 0.25
+    assert worst_distance(attention_outlier, "int8-static") < 0.1
     assert worst_distance(attention_outlier, "int8-blocks") < 0.1
+    monkeypatch.setattr(folding, "GAIN", 0.0)
+    assert worst_distance(attention_outlier, "int8-static") > 0.25
 
 
-def test_an_export_with_outliers_takes_the_blocks(attention_outlier: Any, tmp_path: Path) -> None:
+def test_an_export_with_outliers_that_nothing_folds_takes_the_blocks(
+    attention_outlier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "GAIN", 0.0)
     folder = save_gpt2(tmp_path / "gpt2", attention_outlier)
     report = export(ExportOptions(folder, tmp_path / "bundle"))
     assert report.scheme == "int8-blocks"

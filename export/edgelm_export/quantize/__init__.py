@@ -60,10 +60,10 @@ def scheme(
     cache: CacheScales | None = None,
     spans: Mapping[str, Span] | None = None,
 ) -> Scheme:
-    """The scheme of that name: fp32, fp16, int8 (dynamic), int8-mixed, -static, -blocks, qdq-int8, int4-32, -64, -128.
+    """The scheme of that name: fp32, fp16, int8 (dynamic), int8-mixed, -folded, -static, -blocks, qdq-int8, int4-64 ...
 
-    ``ranges`` is what int8-static and int8-mixed need: the inputs of every linear layer. ``spans`` are the smallest and
-    largest inputs of each, for qdq-int8. ``cache`` makes the KV cache int8.
+    ``ranges`` is what int8-static, -mixed and -folded need: the inputs of every linear layer. ``spans`` are the
+    smallest and largest inputs of each, for qdq-int8. ``cache`` makes the KV cache int8.
 
     Raises:
         KeyError: no scheme has that name; the command line offers only names that exist.
@@ -73,6 +73,7 @@ def scheme(
     from edgelm_export.quantize.int4_blocks import BLOCK_SIZES, Int4Blocks
     from edgelm_export.quantize.int8_blocks import Int8Blocks
     from edgelm_export.quantize.int8_dynamic import Int8Dynamic
+    from edgelm_export.quantize.int8_folded import Int8Folded
     from edgelm_export.quantize.int8_mixed import Int8Mixed
     from edgelm_export.quantize.int8_static import Int8Static
     from edgelm_export.quantize.qdq import QdqInt8
@@ -83,6 +84,7 @@ def scheme(
         Int8Dynamic(),
         Int8Static(ranges or {}),
         Int8Mixed(ranges or {}),
+        Int8Folded(ranges or {}),
         Int8Blocks(),
         QdqInt8(spans or {}),
         *map(Int4Blocks, BLOCK_SIZES),

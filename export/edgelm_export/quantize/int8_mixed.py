@@ -112,3 +112,14 @@ def apart(known: Range) -> NDArray[np.int64]:
     rest = np.delete(largest, found)
     worth = rest.size > 0 and float(largest.max()) >= WORTH * float(rest.max())
     return found if worth else np.empty(0, np.int64)
+
+
+def rounding_error(known: Range, weight: NDArray[Any]) -> float:
+    """Squared error that this scheme leaves in the product of the rows of ``known`` with ``weight`` [in, out]."""
+    channels = apart(known)
+    step, middle = scale_of(known.span(channels))
+    rounded = (np.clip(np.rint(known.rows / step) + middle, 0, 255) - np.float32(middle)) * step
+    values, scale = per_channel(weight)
+    stored = values * scale
+    rounded[:, channels], stored[channels] = known.rows[:, channels], weight[channels]
+    return float(np.square(rounded @ stored - known.rows @ weight, dtype=np.float64).sum())

@@ -1,4 +1,4 @@
-"""int8 weights by output channel, activations rounded to scales that were measured at export.
+"""int8 weights by output channel, activations rounded to scales that were measured at export, outliers folded in.
 
 A row is rounded in the same way whatever stands beside it: reading at once equals reading token by token, tokens that
 are checked together equal tokens made one by one, and sequences that share a run do not see each other.
@@ -13,23 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.quantize.folding import Folding
 from edgelm_export.quantize.int8_dynamic import Int8Dynamic, TablesInBlocks, linear_by_block
 from edgelm_export.quantize.ranges import ROOM, Range
 from edgelm_export.quantize.rounding import ZERO_POINT, per_channel
-
-ALPHA = 0.5  # of the outliers' size goes into the weights
-
-
-def levels(largest: NDArray[np.float32], weight: NDArray[Any]) -> NDArray[np.float32]:
-    """What to divide each input by, float32 [in], so that inputs and rows of ``weight`` [in, out] are rounded alike.
-
-    The square root of the ratio of their largest values (SmoothQuant, Xiao et al., 2023, with alpha 0.5).
-    """
-    rows = np.abs(weight).max(axis=1).astype(np.float64)
-    inputs = largest.astype(np.float64)
-    # A channel or row of nothing gets what a hundred-thousandth of the largest would.
-    level = np.maximum(inputs, inputs.max() / 1e5) ** ALPHA / np.maximum(rows, rows.max() / 1e5) ** (1 - ALPHA)
-    return (level / level.max()).astype(np.float32)
 
 
 class Int8Static(TablesInBlocks):
@@ -42,23 +29,18 @@ class Int8Static(TablesInBlocks):
     precision = "int8"
 
     def __init__(self, ranges: Mapping[str, Range]) -> None:
-        self._ranges = ranges
+        self._folding = Folding(ranges, rounding_error)
 
     def linear(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
         *, outliers: bool = False,
     ) -> Value:  # fmt: skip
-        """One scale for all rows; for outliers the inputs are levelled first. MatMulNBits for ranges not measured."""
-        known = self._ranges.get(name)
+        """One scale for all rows, of what the levels leave. MatMulNBits for ranges not measured."""
+        x, weight, known = self._folding.folded(graph, x, weight, name)
         if known is None or not known.largest.any():
             return linear_by_block(graph, x, weight, bias, name)
-        largest = known.largest
-        if outliers:
-            level = levels(largest, weight)
-            x = graph.multiply(x, graph.weight(f"{name}.level", 1 / level))
-            weight, largest = weight * level[:, None], largest / level
         rounded, scale = per_channel(weight)
-        x_scale = graph.weight(f"{name}.x_scale", np.array(ROOM * largest.max() / 127, np.float32))
+        x_scale = graph.weight(f"{name}.x_scale", step_of(known))
         x_zero = graph.weight("x_zero", np.array(ZERO_POINT, np.uint8))
         inputs = [
             graph.one("QuantizeLinear", [x, x_scale, x_zero]), graph.weight(f"{name}.weight", rounded),
@@ -73,3 +55,16 @@ class Int8Static(TablesInBlocks):
     ) -> Value:  # fmt: skip
         """As Int8Dynamic: an encoder reads a text in one run."""
         return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name, position_bias=position_bias)
+
+
+def step_of(known: Range) -> NDArray[np.float32]:
+    """The one step, float32 scalar, that all rows are rounded to: around zero, with ROOM beyond the largest."""
+    return np.array(ROOM * known.largest.max() / 127, np.float32)
+
+
+def rounding_error(known: Range, weight: NDArray[Any]) -> float:
+    """Squared error that this scheme leaves in the product of the rows of ``known`` with ``weight`` [in, out]."""
+    step = step_of(known)
+    rounded = np.clip(np.rint(known.rows / step), -ZERO_POINT, ZERO_POINT - 1) * step
+    values, scale = per_channel(weight)
+    return float(np.square(rounded @ (values * scale) - known.rows @ weight, dtype=np.float64).sum())
