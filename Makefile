@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.installed-runtime
 ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-emulated check format docs clean perf perf-smoke perf-decode perf-encode
+.PHONY: help run test test-emulated check format docs clean perf perf-smoke perf-decode perf-encode perf-fidelity
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,7 +69,11 @@ perf-decode: $(ALL) ## the decoder beside its peers: installs each (12 GB, a com
 perf-encode: $(ALL) ## the encoder beside its peers: installs each (8 GB), then about half an hour
 	$(BIN)/python -m perf.encode --page docs
 
+perf-fidelity: $(ALL) ## answers kept, beside the peers: CLASSIFIER='CHECKPOINT ROWS' GENERATOR='CHECKPOINT ROWS'
+	$(BIN)/python -m perf.fidelity --page docs $(if $(CLASSIFIER),--classifier $(CLASSIFIER)) $(if $(GENERATOR),--generator $(GENERATOR))
+
 perf-smoke: $(ALL) ## the same with tiny models, in seconds: shows that the measurements run
 	$(BIN)/python -m perf --smoke
 	$(BIN)/python -m perf.decode --smoke --rounds 1
 	$(BIN)/python -m perf.encode --smoke --rounds 1
+	$(BIN)/python -m perf.fidelity --smoke --rounds 1

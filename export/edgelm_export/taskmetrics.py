@@ -57,11 +57,16 @@ def differences(before: Evaluation, after: Evaluation) -> list[Difference]:
     for metric in dict.fromkeys(example.metric for example in before.examples):
         mine = np.array([example.metric == metric for example in before.examples])
         if mine.sum() > 1:
-            found.append(_difference(metric, before.scores[mine], after.scores[mine]))
+            found.append(difference(metric, before.scores[mine], after.scores[mine]))
     return found
 
 
-def _difference(metric: str, before: NDArray[np.float64], after: NDArray[np.float64]) -> Difference:
+def difference(metric: str, before: NDArray[np.float64], after: NDArray[np.float64]) -> Difference:
+    """A metric from the scores of the same rows before and after, float64 [rows] in percent.
+
+    Raises:
+        InputError: fewer than two rows.
+    """
     change = after - before
     if np.isin([before, after], (0.0, 100.0)).all():  # right or wrong
         p, test = mcnemar_exact(int((change < 0).sum()), int((change > 0).sum())), "McNemar, exact"

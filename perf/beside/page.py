@@ -11,10 +11,10 @@ from perf.beside.report import cell
 def machine(report: Mapping[str, Any], ceilings: Sequence[str]) -> str:
     """Where it was measured: the processor, the facts that are ceilings, the versions of every engine."""
     card, facts = report["machine"], report["facts"]
-    measured = ", ".join(f"{name} {facts[name]}" for name in ceilings)
+    known = [", ".join(card["isa"]), ", ".join(f"{name} {facts[name]}" for name in ceilings)]
     versions = [f"- {name}: {text}" for name, text in facts.items() if name not in ("threads", *ceilings, "edgelm")]
     return (
-        f"## The machine\n\n{card['cpu']}, {facts['threads']} threads, {', '.join(card['isa'])}; {measured}; "
+        f"## The machine\n\n{card['cpu']}, {facts['threads']} threads, {'; '.join(filter(None, known))}; "
         f"Python {card['python']}. edgelm {card['edgelm']} with onnxruntime {card['onnxruntime']}.\n\n"
         + "\n".join(versions)
         + "\n"
