@@ -64,11 +64,24 @@ class TokenizerSpec:
 
 
 @dataclass(frozen=True)
+class DecoderSpec:
+    """What a decoder that follows an encoder begins with: `start_id`, and `forced_bos_id` if every answer begins so.
+
+    With `forced_eos` an answer as long as it may be has its end at that length, as beam search counts it.
+    """
+
+    start_id: int
+    forced_bos_id: int | None = None
+    forced_eos: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Variant:
     """One graph: its precision, the providers and CPU flags (`device.isa_flags`) that it needs, its bytes.
 
     `weights` is the file of its large tensors; "" where they are inside. `golden` has its own answers, where they are
-    not those of golden.json.
+    not those of golden.json. `encoder` is the graph that reads the text for a text2text-generation.
     """
 
     name: str
@@ -79,6 +92,7 @@ class Variant:
     size: int
     weights: str = ""
     golden: str = ""
+    encoder: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,8 +102,8 @@ class Variant:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The graph and, where they are outside, its weights."""
-        return (self.file, self.weights) if self.weights else (self.file,)
+        """The graph and, where there are any, its encoder and the weights outside them."""
+        return tuple(name for name in (self.file, self.encoder, self.weights) if name)
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     problem_type: str = SINGLE_LABEL
     pairs: bool = False
+    decoder: DecoderSpec | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -138,6 +153,7 @@ class Manifest:
             "labels": list(self.labels),
             **({} if self.problem_type == SINGLE_LABEL else {"problem_type": self.problem_type}),
             **({"pairs": True} if self.pairs else {}),
+            **({} if self.decoder is None else {"decoder": _plain(self.decoder)}),
             "tokenizer": _plain(self.tokenizer),
             "prompts": dict(self.prompts),
             "generation": dict(self.generation),
@@ -150,7 +166,7 @@ class Manifest:
         return json.dumps({**known, **self.extra, **known}, ensure_ascii=False, indent=2) + "\n"
 
 
-def _plain(part: FileEntry | TokenizerSpec | Variant) -> dict[str, Any]:
+def _plain(part: FileEntry | TokenizerSpec | DecoderSpec | Variant) -> dict[str, Any]:
     """A part as a JSON object, its unknown fields at the end."""
     values = {key: value for key, value in vars(part).items() if key != "extra" and value != ""}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
@@ -196,6 +212,7 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         files=_files(fields.mapping("files"), problems),
         problem_type=fields.choice("problem_type", PROBLEM_TYPES),
         pairs=fields.flag("pairs"),
+        decoder=_decoder(fields.part("decoder")) if "decoder" in values else None,
         extra=fields.rest(),
     )
     problems += _disagreements(manifest)
@@ -241,6 +258,16 @@ def _variant(fields: Fields) -> Variant:
         size=fields.number("size", 0, _MAX_BYTES),
         weights=fields.path("weights", required=False),
         golden=fields.path("golden", required=False),
+        encoder=fields.path("encoder", required=False),
+        extra=fields.rest(),
+    )
+
+
+def _decoder(fields: Fields) -> DecoderSpec:
+    return DecoderSpec(
+        start_id=fields.number("start_id", 0, (1 << 31) - 1),
+        forced_bos_id=fields.token_id("forced_bos_id"),
+        forced_eos=fields.flag("forced_eos"),
         extra=fields.rest(),
     )
 
@@ -272,9 +299,12 @@ def _disagreements(manifest: Manifest) -> list[str]:
     for task, prompt in manifest.prompts.items():
         if not isinstance(prompt, str) or PROMPT_FIELD.findall(prompt) != ["text"]:
             problems.append(f"prompts[{task!r}] must be a string with {{text}} exactly once and no other field")
-    if manifest.task == "text-generation":
+    if manifest.task in ("text-generation", "text2text-generation"):
         absent = [task for task in manifest.serves if task not in manifest.prompts]
         problems += [f"prompts[{task!r}] is missing, and the bundle serves that task" for task in absent]
+    encodes = manifest.task == "text2text-generation"
+    if {encodes} != {manifest.decoder is not None, *(bool(variant.encoder) for variant in manifest.variants)}:
+        problems.append("decoder, and the encoder of every variant, belong to text2text-generation, which needs both")
     names = [variant.name for variant in manifest.variants]
     if len(set(names)) != len(names):
         problems.append(f"variants must have different names, found {', '.join(names)}")

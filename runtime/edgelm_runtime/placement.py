@@ -15,7 +15,7 @@ from .machine import cpu_name, default_threads, isa_flags
 from .manifest import Variant
 from .ort import onnxruntime
 from .products import products_saturate
-from .session import Node, Session, SessionOptions, open_session
+from .session import Node, Session, SessionOptions, open_encoder, open_session
 
 MAX_THREADS = 1024
 
@@ -102,6 +102,9 @@ class Engine:
             # What was remembered does not run any more: auto takes the CPU, and says so.
             self.plan = _first(bundle, options, CPU, (f"what edgelm tune found is ignored: {error}",))
             self.session = self._open(self.plan.threads)
+        self.encoder: Session | None = None
+        if self.variant.encoder:
+            self.encoder = open_encoder(bundle, self.variant, self._session_options(self.plan.threads))
 
     @property
     def variant(self) -> Variant:
@@ -123,8 +126,8 @@ class Engine:
         return self.session if self.threads == 1 else self._open(1)
 
     def nodes(self) -> tuple[Node, ...]:
-        """Every node of the graph with its provider."""
-        return self.session.nodes
+        """Every node of the graph, and of its encoder, with its provider."""
+        return (*self.session.nodes, *(() if self.encoder is None else self.encoder.nodes))
 
     def receipt(self) -> Receipt:
         """What was loaded, where it runs, and why."""
@@ -137,7 +140,7 @@ class Engine:
             device=str(chosen.device),
             provider=chosen.device.kind.provider,
             hardware=cpu_name() if chosen.device == CPU else providers.hardware_of(chosen.device),
-            nodes=Counter(node.provider for node in self.session.nodes),
+            nodes=Counter(node.provider for node in self.nodes()),
             threads=chosen.threads,
             isa=isa_flags(),
             exact_products=not products_saturate(),
@@ -146,9 +149,11 @@ class Engine:
         )
 
     def _open(self, threads: int) -> Session:
+        return open_session(self.bundle, self.variant, self._session_options(threads))
+
+    def _session_options(self, threads: int) -> SessionOptions:
         given = self._options
-        options = SessionOptions(threads, self.plan.device, given.allow_fallback, given.low_priority)
-        return open_session(self.bundle, self.variant, options)
+        return SessionOptions(threads, self.plan.device, given.allow_fallback, given.low_priority)
 
 
 def plan(bundle: Bundle, options: LoadOptions) -> Plan:

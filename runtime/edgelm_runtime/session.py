@@ -100,6 +100,7 @@ class Worker:
 
 
 _shared: WeakValueDictionary[tuple[object, ...], Session] = WeakValueDictionary()
+_maps: WeakValueDictionary[str, Weights] = WeakValueDictionary()
 _sharing = Lock()
 
 
@@ -108,17 +109,38 @@ def open_session(bundle: Bundle, variant: Variant, options: SessionOptions) -> S
 
     Raises BundleRejected where a file does not match or is not accepted, DeviceError where the device does not run it.
     """
-    key = (*(bundle.manifest.files[name].sha256 for name in variant.files), options)
+    return _opened(bundle, variant, variant.file, options)
+
+
+def open_encoder(bundle: Bundle, variant: Variant, options: SessionOptions) -> Session:
+    """Like `open_session`, for the encoder of a variant that has one: the weights that both have are mapped once."""
+    return _opened(bundle, variant, variant.encoder, options)
+
+
+def _opened(bundle: Bundle, variant: Variant, file: str, options: SessionOptions) -> Session:
+    key = (*(bundle.manifest.files[name].sha256 for name in (file, *variant.files)), options)
     with _sharing:
         session = _shared.get(key)
         if session is None:
-            weights = Weights(variant.weights, bundle.map(variant.weights)) if variant.weights else None
-            session = _shared[key] = create_session(bundle.read(variant.file), options, weights)
+            weights = _mapped(bundle, variant.weights) if variant.weights else None
+            model = bundle.read(file)
+            session = _shared[key] = create_session(model, options, weights, part=bool(variant.encoder))
         return session
 
 
-def create_session(model: bytes, options: SessionOptions, weights: Weights | None = None) -> Session:
-    """A session for a serialized graph, with the tensors that it has outside itself.
+def _mapped(bundle: Bundle, name: str) -> Weights:
+    """A file of weights; one that is mapped already is given again."""
+    key = bundle.manifest.files[name].sha256
+    weights = _maps.get(key)
+    if weights is None:
+        weights = _maps[key] = Weights(name, bundle.map(name))
+    return weights
+
+
+def create_session(
+    model: bytes, options: SessionOptions, weights: Weights | None = None, *, part: bool = False
+) -> Session:
+    """A session for a serialized graph, with the tensors that it has outside itself; with `part` it uses some of them.
 
     Raises BundleRejected when onnxruntime refuses the graph, and DeviceError when the device is not there, does not
     take the graph, or takes only a part of it.
@@ -126,7 +148,7 @@ def create_session(model: bytes, options: SessionOptions, weights: Weights | Non
     device = options.device
     settings = _settings(options, outside=weights is not None)
     chosen = providers.use(device, settings)
-    values = {} if weights is None else _values(weights, declared_initializers(model))
+    values = {} if weights is None else _values(weights, declared_initializers(model), part=part)
     worker = Worker(options.low_priority, options.threads)
     try:
         _give(settings, values, device)
@@ -188,9 +210,12 @@ def _refuse_fallback(session: Session) -> None:
         )
 
 
-def run(session: Session, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
-    """One run with copied inputs; arrays in the order of `outputs`. Raises BundleRejected when the run fails."""
-    results: list[NDArray[Any]] = session.call(session.inference.run, list(outputs), dict(feeds))
+def run(
+    session: Session, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str], interrupt: Interrupt | None = None
+) -> list[NDArray[Any]]:
+    """One run with copied inputs; arrays in the order of `outputs`. Raises BundleRejected when it fails or is ended."""
+    options = None if interrupt is None else interrupt.options
+    results: list[NDArray[Any]] = session.call(session.inference.run, list(outputs), dict(feeds), options)
     return results
 
 
@@ -268,9 +293,10 @@ def run_bound(session: Session, binding: Binding, interrupt: Interrupt | None = 
     session.call(session.inference.run_with_iobinding, binding, None if interrupt is None else interrupt.options)
 
 
-def _values(weights: Weights, declared: Mapping[str, Declared]) -> dict[str, OrtValue]:
+def _values(weights: Weights, declared: Mapping[str, Declared], *, part: bool) -> dict[str, OrtValue]:
     """The tensors of `weights`, compared with the graph: onnxruntime uses what it is given without a look."""
-    for name, array in weights.arrays.items():
+    arrays = {name: array for name, array in weights.arrays.items() if not part or name in declared}
+    for name, array in arrays.items():
         found = ONNX_TYPES[array.dtype], array.shape
         if found != declared.get(name):
             raise BundleRejected(
@@ -280,7 +306,7 @@ def _values(weights: Weights, declared: Mapping[str, Declared]) -> dict[str, Ort
                 expected=str(declared.get(name)),
                 found=str(found),
             )
-    return {name: ort_value(array) for name, array in weights.arrays.items()}
+    return {name: ort_value(array) for name, array in arrays.items()}
 
 
 def _low_pool(threads: int) -> ThreadPoolExecutor:

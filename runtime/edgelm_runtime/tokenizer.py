@@ -136,11 +136,29 @@ class TextTokenizer:
                 raise InputError(f"the prompt needs the field {part!r}; given are {sorted(fields)}")
         return ids
 
+    def encode_source(self, template: str, text: str) -> list[int]:
+        """Ids of what an encoder reads: `template` with the text in its place, and what the tokenizer puts around it.
+
+        The text is cut into tokens together with the words before it, as in training; special tokens are those of the
+        template alone.
+        """
+        before, _, after = PROMPT_FIELD.split(template)
+        head, tail = self._cut(before), self._cut(after)
+        around = self.encode_parts("a")
+        ids = self._encode_cut([*head[:-1], head[-1] + text + tail[0], *tail[1:]])
+        return [*around.prefix, *ids, *around.suffix]
+
     def _encode_literal(self, literal: str) -> list[int]:
-        pieces = self._special.split(literal) if self._special else [literal]
+        return self._encode_cut(self._cut(literal))
+
+    def _cut(self, literal: str) -> list[str]:
+        """Plain text and special tokens by turns, plain text first and last."""
+        return self._special.split(literal) if self._special else [literal]
+
+    def _encode_cut(self, pieces: Sequence[str]) -> list[int]:
         ids: list[int] = []
-        for piece in pieces:
-            if piece in self._special_ids:
+        for index, piece in enumerate(pieces):
+            if index % 2:
                 ids.append(self._special_ids[piece])
             elif piece:
                 ids += self.encode(piece, special=False)

@@ -65,6 +65,8 @@ def test_defaults_are_greedy_without_rules() -> None:
         ("deadline_ms", 0),
         ("deadline_ms", float("nan")),
         ("deadline_ms", float("inf")),
+        ("min_new_tokens", -1),
+        ("early_stopping", "never"),
         ("num_beams", 0),
         ("num_beams", 17),
         ("length_penalty", float("nan")),

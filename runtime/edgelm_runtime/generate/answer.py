@@ -70,6 +70,8 @@ class Answer:
         Raises BundleRejected for logits that are not finite, and InputError where the constraint leaves no token.
         """
         row[self._suppressed] = -np.inf
+        if self.count < self._options.min_new_tokens and self._eos_id is not None:
+            row[self._eos_id] = -np.inf
         token = _most_probable(row)
         if self._constraint is not None:
             self._constraint.mask(row, self.left)

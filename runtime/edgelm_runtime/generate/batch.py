@@ -12,10 +12,11 @@ from .answer import Answer
 from .cache import KVCache
 from .constraints import Constraint
 from .control import Control, Interrupted
+from .encoder import Source
 from .guides import Guide
 from .loop import PREFILL_CHUNK, GeneratorSession, prefill
 from .options import GenerationOptions
-from .runs import Ids
+from .runs import Ids, Runs
 from .sampling import Row
 
 MAX_SEQUENCES = 8  # beyond that a run costs nearly as much for each as for one alone
@@ -45,14 +46,15 @@ def generate_together(
         raise InputError("context_shift is for one answer at a time; leave it out for several in step")
     prompts = [model.checked(request.prompt) for request in requests]
     answers = [
-        model.answer(len(prompt), each.options, each.ends, each.guide, each.constraint)
+        model.answer(len(model.begin(prompt)), each.options, each.ends, each.guide, each.constraint)
         for prompt, each in zip(prompts, requests, strict=True)
     ]
-    capacity = max(len(prompt) + answer.room for prompt, answer in zip(prompts, answers, strict=True))
+    begun = [len(model.begin(prompt)) for prompt in prompts]
+    capacity = max(read + answer.room for read, answer in zip(begun, answers, strict=True))
     cache = KVCache.empty(model.layout, capacity, len(requests))
     try:
-        _read(model, cache, prompts, answers, control)
-        _advance(model, cache, [len(prompt) for prompt in prompts], answers, control)
+        source = _read(model, cache, prompts, answers, control)
+        _advance(model.runs(cache, control, source), begun, answers)
     except Interrupted:
         reason = control.finish()
         for answer in answers:
@@ -62,25 +64,31 @@ def generate_together(
 
 def _read(
     model: GeneratorSession, cache: KVCache, prompts: Sequence[Ids], answers: Sequence[Answer], control: Control
-) -> None:
-    """Read each prompt and choose the token after it; one that several answers have is read once."""
+) -> Source | None:
+    """Read each prompt and choose the token after it; one that several answers have is read once.
+
+    Returns what an encoder made of the prompts: one text where all are the same.
+    """
     first: dict[bytes, tuple[int, Row]] = {}
+    sources: dict[bytes, Source] = {}
     for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         own, key = cache.sequence(index), prompt.tobytes()
         if key not in first:
-            known = model.prefixes.begin(prompt, own)
-            first[key] = index, prefill(model.runs(own, control), prompt, PREFILL_CHUNK, known)
+            begin, source = model.begin(prompt), model.source(prompt, control)
+            known = model.prefixes.begin(begin, own)
+            first[key] = index, prefill(model.runs(own, control, source), begin, PREFILL_CHUNK, known)
+            if source is not None:
+                sources[key] = source
         other, row = first[key]
         if other != index:
-            own.copy_tokens(cache.sequence(other), len(prompt))
+            own.copy_tokens(cache.sequence(other), len(model.begin(prompt)))
         answer.take(row.copy())
+    together = [sources[prompt.tobytes()] for prompt in prompts] if len(sources) > 1 else list(sources.values())
+    return Source.joined(together) if together else None
 
 
-def _advance(
-    model: GeneratorSession, cache: KVCache, read: list[int], answers: Sequence[Answer], control: Control
-) -> None:
+def _advance(runs: Runs, read: list[int], answers: Sequence[Answer]) -> None:
     """Make the tokens after the first, until every answer is at its end."""
-    runs = model.runs(cache, control)
     past = np.array(read, dtype=np.int64)
     tokens = np.zeros((len(answers), 1), dtype=np.int64)
     while running := [index for index, answer in enumerate(answers) if not answer.finish_reason]:

@@ -45,16 +45,21 @@ class _Finished:
 
     size: int
     penalty: float
+    early: bool
+    forced: int  # tokens that every answer has first, which count
     answers: list[tuple[float, tuple[int, ...], str]] = field(default_factory=list)
 
     def add(self, tokens: tuple[int, ...], total: float, length: int, reason: str) -> None:
-        self.answers.append((total / length**self.penalty, tokens, reason))
+        self.answers.append((total / (self.forced + length) ** self.penalty, tokens, reason))
         self.answers.sort(key=lambda answer: -answer[0])
         del self.answers[self.size :]
 
     def closed_to(self, total: float, length: int) -> bool:
         """Whether a beam of this sum would not come in any more, were it to end at this length."""
-        return len(self.answers) == self.size and self.answers[-1][0] >= total / length**self.penalty
+        if len(self.answers) < self.size or self.early:
+            return len(self.answers) == self.size
+        reached: float = total / (self.forced + length) ** self.penalty
+        return self.answers[-1][0] >= reached
 
 
 def beam_search(
@@ -83,22 +88,27 @@ def _search(
     control: Control,
 ) -> tuple[list[int], str]:
     ids = model.checked(prompt)
-    beams, room = options.num_beams, model.room(len(ids), options)
-    cache = KVCache.empty(model.layout, len(ids) + room, beams)
+    begin, source = model.begin(ids), model.source(ids, control)
+    beams, room = options.num_beams, model.room(len(begin), options)
+    cache = KVCache.empty(model.layout, len(begin) + room, beams)
     first = cache.sequence(0)
-    row = prefill(model.runs(first, control), ids, PREFILL_CHUNK, model.prefixes.begin(ids, first))
+    row = prefill(model.runs(first, control, source), begin, PREFILL_CHUNK, model.prefixes.begin(begin, first))
     rows: list[Row] = [row]
-    alive, finished = [Beam(constraint=constraint)], _Finished(beams, options.length_penalty)
-    runs = model.runs(cache, control)
+    alive, finished = [Beam(constraint=constraint)], _finished(model, options)
+    runs = model.runs(cache, control, source)
     for length in range(1, room + 1):
         parents, alive = _extend(model, alive, rows, options, finished, length, room)
         if not alive or finished.closed_to(alive[0].total, length):
             break
+        if length == room:
+            for beam in alive:
+                finished.add(beam.tokens, beam.total, length + 1, "length")
+            break
         for array in cache.arrays.values():
-            array[: len(parents), :, : len(ids) + length - 1] = array[parents, :, : len(ids) + length - 1]
+            array[: len(parents), :, : len(begin) + length - 1] = array[parents, :, : len(begin) + length - 1]
         tokens = np.zeros((beams, 1), dtype=np.int64)
         tokens[: len(alive), 0] = [beam.tokens[-1] for beam in alive]
-        logits = runs.read(tokens, [len(ids) + length - 1] * beams)
+        logits = runs.read(tokens, [len(begin) + length - 1] * beams)
         rows = [logits[index, 0] for index in range(len(alive))]
     if not finished.answers:
         raise InputError("the words that are banned and those that must be included leave no answer; ask for fewer")
@@ -112,9 +122,9 @@ def _extend(
 ) -> tuple[list[int], list[Beam]]:  # fmt: skip
     """The best beams one token on, with the index of the beam that each comes from.
 
-    Whole answers go to `finished`, and where there is no `room` for more the others too.
+    Whole answers go to `finished`, and where there is no `room` for more the others too, unless their end is forced.
     """
-    left, last = room - length + 1, length == room
+    left, last = room - length + 1, length == room and not _ends_forced(model)
     pairs = zip(alive, rows, strict=True)
     scores = np.stack([_log_probabilities(model, beam, row, options, left) for beam, row in pairs])
     flat = (scores + np.array([[beam.total] for beam in alive])).ravel()
@@ -139,6 +149,16 @@ def _extend(
     return parents, extended
 
 
+def _finished(model: GeneratorSession, options: GenerationOptions) -> _Finished:
+    forced = 0 if model.encoder is None else len(model.encoder.start) - 1
+    return _Finished(options.num_beams, options.length_penalty, options.early_stopping, forced)
+
+
+def _ends_forced(model: GeneratorSession) -> bool:
+    """Whether answers end with an end-of-text token, of no cost, where there is no room for more."""
+    return model.encoder is not None and model.encoder.spec.forced_eos
+
+
 def _log_probabilities(model: GeneratorSession, beam: Beam, row: Row, options: GenerationOptions, left: int) -> Scores:
     """Log-probabilities, float64 [vocab], of the next token; rules on repeating change them as transformers does."""
     row[model.suppressed] = -np.inf
@@ -149,5 +169,7 @@ def _log_probabilities(model: GeneratorSession, beam: Beam, row: Row, options: G
         allowed = row.copy()
         beam.constraint.mask(allowed, left)
         wide[np.isneginf(allowed)] = -np.inf
+    if len(beam.tokens) < options.min_new_tokens and model.eos_id is not None:
+        wide[model.eos_id] = -np.inf
     answer = np.array(beam.tokens, dtype=np.int64)
     return edit_logits(wide.astype(np.float32), answer, options).astype(np.float64)

@@ -11,11 +11,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import numpy as np
 
 from ..errors import BundleRejected, InputError
+from ..manifest import DecoderSpec
 from ..session import Session, input_shapes, input_types, output_shapes
 from .answer import Answer
 from .cache import CacheLayout, KVCache
 from .constraints import Constraint
 from .control import Control, Interrupted
+from .encoder import Encoder, Source
 from .guides import Guide
 from .lookup import PromptLookup
 from .options import GenerationOptions
@@ -34,6 +36,8 @@ class GeneratorSession:
 
     `max_tokens` is the context, prompt and answer together. `eos_id` ends an answer. Tokens in `suppressed` (the
     other special tokens) are never generated. Prompts that were read are kept in `prefix_cache_bytes` of memory.
+    With an `encoder` (its session, and what the decoder begins with) it is that which reads the prompt, and prompt and
+    answer have a context of `max_tokens` each.
     Raises BundleRejected for a graph outside the contract.
     """
 
@@ -45,13 +49,16 @@ class GeneratorSession:
         eos_id: int | None,
         suppressed: Sequence[int] = (),
         prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
+        encoder: tuple[Session, DecoderSpec] | None = None,
     ) -> None:
         self.session = session
         self.max_tokens = max_tokens
         self.eos_id = eos_id
         inputs, outputs = input_shapes(session), output_shapes(session)
         self.layout = CacheLayout.of_graph(inputs, input_types(session))
-        self.step_inputs = tuple(name for name in inputs if not name.startswith("past_key_values."))
+        self.encoder = None if encoder is None else Encoder(*encoder, self.layout, inputs)
+        attended = () if encoder is None else ("encoder",)
+        self.step_inputs = tuple(name for name in inputs if not name.startswith(("past_key_values.", *attended)))
         vocab = outputs.get("logits", [None])[-1]
         if not isinstance(vocab, int) or not NEEDED_INPUTS <= set(self.step_inputs) <= set(STEP_INPUTS):
             raise BundleRejected(
@@ -63,7 +70,8 @@ class GeneratorSession:
                 found=", ".join(self.step_inputs),
             )
         self.vocab = vocab
-        self.prefixes = PrefixCache(prefix_cache_bytes)
+        # After an encoder the decoder's cache depends on the text, and its first tokens are always the same.
+        self.prefixes = PrefixCache(prefix_cache_bytes if encoder is None else 0)
         self.suppressed = np.array([token for token in suppressed if token < vocab and token != eos_id], dtype=np.int64)
 
     def stream(
@@ -83,30 +91,41 @@ class GeneratorSession:
         outside the vocabulary, or fills the context.
         """
         ids = self.checked(prompt)
-        answer = self.answer(len(ids), options, ends, guide, constraint)
+        answer = self.answer(len(self.begin(ids)), options, ends, guide, constraint)
         most = options.prompt_lookup_num_tokens
         return TokenStream(self, ids, answer, PromptLookup(ids.tolist(), most) if most else None, control or Control())
 
-    def logits(self, prompt: Sequence[int], *, stepwise: bool = False) -> Row:
-        """Logits, float32 [vocab], after `prompt`; `stepwise` its last STEPS tokens are read one by one.
+    def logits(self, prompt: Sequence[int], answer: Sequence[int] = (), *, stepwise: bool = False) -> Row:
+        """Logits, float32 [vocab], after `prompt` and the beginning of an `answer` to it.
 
-        Both ways give the same numbers up to rounding: export compares them. Raises InputError like `stream`.
+        `stepwise` the last STEPS tokens that the decoder reads are read one by one. Both ways give the same numbers up
+        to rounding: export compares them. Raises InputError like `stream`.
         """
-        ids = self.checked(prompt)
-        runs = self.runs(KVCache.empty(self.layout, len(ids)))
+        checked = self.checked(prompt)
+        ids = np.array([*self.begin(checked), *answer], dtype=np.int64)
+        runs = self.runs(KVCache.empty(self.layout, len(ids)), source=self.source(checked))
         if not stepwise:
             return prefill(runs, ids, PREFILL_CHUNK)
         at_once = max(len(ids) - STEPS, 0)
         prefill(runs, ids[:at_once], PREFILL_CHUNK)
         return prefill(runs, ids, 1, at_once)
 
-    def runs(self, cache: KVCache, control: Control | None = None) -> Runs:
-        """Runs of the graph over `cache`."""
-        return Runs(self.session, self.step_inputs, cache, self.vocab, control)
+    def begin(self, prompt: Ids) -> Ids:
+        """What the decoder reads before an answer: the prompt itself, unless an encoder reads that."""
+        return prompt if self.encoder is None else self.encoder.start
+
+    def source(self, prompt: Ids, control: Control | None = None) -> Source | None:
+        """The prompt as the encoder reads it; None where there is none. Raises Interrupted."""
+        return None if self.encoder is None else self.encoder.read(prompt, control)
+
+    def runs(self, cache: KVCache, control: Control | None = None, source: Source | None = None) -> Runs:
+        """Runs of the graph over `cache`, which attend to `source`, too."""
+        constants = None if source is None else source.inputs
+        return Runs(self.session, self.step_inputs, cache, self.vocab, control, constants)
 
     def answer(
         self,
-        prompt_tokens: int,
+        begun: int,
         options: GenerationOptions,
         ends: Callable[[int], bool] | None = None,
         guide: Guide | None = None,
@@ -114,7 +133,7 @@ class GeneratorSession:
     ) -> Answer:
         """An answer with nothing in it, as long as the context and the options let it be."""
         return Answer(
-            self.room(prompt_tokens, options),
+            self.room(begun, options),
             options,
             eos_id=self.eos_id,
             suppressed=self.suppressed,
@@ -123,10 +142,19 @@ class GeneratorSession:
             constraint=constraint,
         )
 
-    def room(self, prompt_tokens: int, options: GenerationOptions) -> int:
-        """How many tokens an answer may have."""
-        free = self.max_tokens - prompt_tokens
+    def room(self, begun: int, options: GenerationOptions) -> int:
+        """How many tokens an answer may have after `begun` others. Raises InputError for options that want too much."""
+        if options.context_shift and self.encoder is not None:
+            raise InputError(
+                "context_shift: the answer of a sequence-to-sequence model has its context to itself; leave it out"
+            )
+        free = self.max_tokens - begun
         return options.max_new_tokens if options.context_shift else min(free, options.max_new_tokens)
+
+    @property
+    def most(self) -> int:
+        """How many tokens a prompt may have."""
+        return self.max_tokens - (self.encoder is None)
 
     def checked(self, prompt: Sequence[int]) -> Ids:
         """The prompt as int64 [n]. Raises InputError for one that is empty, out of the vocabulary, or too long."""
@@ -138,10 +166,11 @@ class GeneratorSession:
             raise InputError(
                 f"the prompt has shape {ids.shape} and type {ids.dtype}; give a list of at least one integer token id"
             )
-        if len(ids) >= self.max_tokens:
+        if len(ids) > self.most:
+            why = "" if self.encoder is not None else ", one token is for the answer"
             raise InputError(
-                f"the prompt has {len(ids)} tokens, accepted: at most {self.max_tokens - 1} (the model's context is "
-                f"{self.max_tokens}, one token is for the answer); shorten the input"
+                f"the prompt has {len(ids)} tokens, accepted: at most {self.most} (the model's context is "
+                f"{self.max_tokens}{why}); shorten the input"
             )
         if ids.min() < 0 or ids.max() >= self.vocab:
             wrong = ids[(ids < 0) | (ids >= self.vocab)][0]
@@ -213,15 +242,16 @@ def _decode(
     model: GeneratorSession, prompt: Ids, answer: Answer, lookup: PromptLookup | None, control: Control
 ) -> Generator[int, None, None]:
     # 1. Buffers: the whole answer fits from the start, so nothing grows and nothing is copied.
-    cache = KVCache.empty(model.layout, min(len(prompt) + answer.room, model.max_tokens))
-    runs = model.runs(cache, control)
+    begin = model.begin(prompt)
+    cache = KVCache.empty(model.layout, min(len(begin) + answer.room, model.max_tokens))
+    runs = model.runs(cache, control, model.source(prompt, control))
 
     # 2. Prefill, from where an earlier prompt was the same.
-    known = model.prefixes.begin(prompt, cache)
-    rows = prefill(runs, prompt, PREFILL_CHUNK, known)[None]
-    if len(prompt) + answer.room <= cache.capacity:  # else the prompt's place is written again
-        model.prefixes.keep(prompt, cache)
-    read = len(prompt)
+    known = model.prefixes.begin(begin, cache)
+    rows = prefill(runs, begin, PREFILL_CHUNK, known)[None]
+    if len(begin) + answer.room <= cache.capacity:  # else the prompt's place is written again
+        model.prefixes.keep(begin, cache)
+    read = len(begin)
     draft: list[int] = []
 
     while True:
@@ -246,7 +276,7 @@ def _decode(
         # with context_shift, forgets the older half, and the newer half is read again from its place.
         draft = [] if lookup is None else lookup.propose(min(answer.left, cache.capacity - read) - 1)
         if read == cache.capacity:
-            newest = np.array([*prompt.tolist(), *answer.tokens][-(cache.capacity // 2) :], dtype=np.int64)
+            newest = np.array([*begin.tolist(), *answer.tokens][-(cache.capacity // 2) :], dtype=np.int64)
             rows, read = prefill(runs, newest, PREFILL_CHUNK)[None], len(newest)
             continue
         rows = runs.read([[answer.last, *draft]], [read], keep=1 + len(draft))[0]

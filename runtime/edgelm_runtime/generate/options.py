@@ -23,6 +23,7 @@ class GenerationOptions:
     """How an answer is generated. Every value is checked at construction; InputError names all that are out of range.
 
     max_new_tokens        tokens to generate at the most, at least 1
+    min_new_tokens        tokens before which the answer does not end by itself; 0 lets it
     temperature           0 is greedy; above 0 divides the logits before sampling
     top_k                 keep the k most probable tokens; 0 keeps all
     top_p                 keep the smallest set with this probability, in (0, 1]; 1 keeps all
@@ -42,6 +43,7 @@ class GenerationOptions:
                           forgotten. Not with beams; without it the answer ends there
     num_beams             above 1: beam search, with that many beginnings of the answer kept
     length_penalty        of beam search: above 0 favours long answers, below 0 short ones
+    early_stopping        of beam search: end with as many whole answers as beams, though a better one might come
     deadline_ms           the answer's time, prompt included: what is written by then is cut at its last whole sentence
     coverage_bonus        a description: added to the logits of tokens that begin an attribute's value that is not
                           named yet, twice that to those that go on with it; 0 is off
@@ -68,6 +70,8 @@ class GenerationOptions:
     context_shift: bool = False
     num_beams: int = 1
     length_penalty: float = 1.0
+    early_stopping: bool = False
+    min_new_tokens: int = 0
     deadline_ms: float | None = None
     coverage_bonus: float = 0.0
     quote_bonus: float = 0.0
@@ -111,6 +115,7 @@ def _violations(options: GenerationOptions) -> list[tuple[str, str]]:
     """(field, accepted values) of every field that is out of range."""
     checks = (
         ("max_new_tokens", _is_int(options.max_new_tokens, 1), "an integer, at least 1"),
+        ("min_new_tokens", _is_int(options.min_new_tokens, 0), "an integer, at least 0 (0 lets the answer end)"),
         ("temperature", _is_number(options.temperature, 0.01, 100, or_is=0), "0 (greedy) or 0.01 to 100"),
         ("top_k", _is_int(options.top_k, 0), "an integer, at least 0 (0 keeps all)"),
         ("top_p", _is_number(options.top_p, 0, 1) and options.top_p > 0, "a number above 0, at most 1"),
@@ -148,6 +153,7 @@ def _violations(options: GenerationOptions) -> list[tuple[str, str]]:
             f"an integer from 1 to {MAX_BEAMS}, above 1 with temperature 0 and without context_shift only",
         ),
         ("length_penalty", _is_number(options.length_penalty, -10, 10), "a number from -10 to 10"),
+        ("early_stopping", isinstance(options.early_stopping, bool), "true or false"),
         (
             "deadline_ms",
             options.deadline_ms is None or _is_number(options.deadline_ms, 1, MAX_DEADLINE_MS),

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import BundleRejected
-from ..session import Binding, OrtValue, Session, bind, ort_value, rebind, run_bound
+from ..session import Binding, Interrupt, OrtValue, Session, bind, ort_value, rebind, run_bound
 from .cache import KVCache
 from .control import Control
 
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
+Result = TypeVar("Result")
 STEP_INPUTS = ("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_to_keep")
 
 
 class Runs:
     """Reads tokens into the cache of some sequences, any number at a time, and gives the logits of the last.
 
-    `step_inputs` are those of STEP_INPUTS that the graph has. A length that was read before is bound already. A
-    `control` may end a run.
+    `step_inputs` are those of STEP_INPUTS that the graph has; `constants` are inputs that stay the same. A length that
+    was read before is bound already. A `control` may end a run.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Runs:
         cache: KVCache,
         vocab: int,
         control: Control | None = None,
+        constants: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
         self._session = session
         self._control = control
@@ -41,7 +43,8 @@ class Runs:
         self._cache = cache
         self._lengths = np.zeros(cache.sequences, dtype=np.int32)
         self._total = np.zeros((), dtype=np.int32)
-        self._fixed = {"seqlens_k": ort_value(self._lengths), "total_sequence_length": ort_value(self._total)}
+        self._kept = {"seqlens_k": self._lengths, "total_sequence_length": self._total, **(constants or {})}
+        self._fixed = {name: ort_value(array) for name, array in self._kept.items()}
         self._shapes: dict[tuple[int, int], _Shape] = {}
         self._bound: tuple[int, int] | None = None
         self._binding: Binding = None
@@ -59,20 +62,8 @@ class Runs:
         np.add(shape.offsets, before[:, None], out=shape.positions)
         self._lengths[...] = before + (ids.shape[1] - 1)
         self._total[...] = self._lengths.max() + 1
-        self._run()
+        interruptible(self._control, lambda interrupt: run_bound(self._session, self._binding, interrupt))
         return shape.logits
-
-    def _run(self) -> None:
-        control = self._control
-        if control is None:
-            run_bound(self._session, self._binding)
-            return
-        control.check()
-        try:
-            run_bound(self._session, self._binding, control.interrupt)
-        except BundleRejected:
-            control.check()
-            raise
 
     def _bind(self, size: tuple[int, int]) -> _Shape:
         if self._bound == size:
@@ -90,6 +81,18 @@ class Runs:
             rebind(self._binding, inputs, outputs)
         self._bound = size
         return shape
+
+
+def interruptible(control: Control | None, work: Callable[[Interrupt | None], Result]) -> Result:
+    """A run that the control, if there is one, may stop. Raises Interrupted when it has."""
+    if control is None:
+        return work(None)
+    control.check()
+    try:
+        return work(control.interrupt)
+    except BundleRejected:
+        control.check()
+        raise
 
 
 class _Shape:

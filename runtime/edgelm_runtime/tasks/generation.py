@@ -17,9 +17,11 @@ from ..generate.control import Control
 from ..generate.loop import GeneratorSession, TokenStream
 from ..generate.options import GenerationOptions
 from ..generate.sampling import fresh_seed
+from ..manifest import DecoderSpec
 from ..placement import DEFAULTS, Engine, LoadOptions, Receipt
 from ..results import TextResult
 from ..script import language_of
+from ..session import Session
 from ..tokenizer import TextTokenizer
 from .words import Words, absolute_terms
 from .writing import Account, Job, Reader
@@ -44,8 +46,9 @@ class Generation(ABC):
         self._template = manifest.prompts.get(self.task, "")
         self._defaults = self._read_defaults()
         self.context = manifest.tokenizer.max_tokens
+        self._encodes = manifest.decoder is not None
         self.template_tokens = len(self._prompt(""))
-        room = self.context - self.template_tokens - self.context // 4
+        room = self.context - self.template_tokens - self.reserved(self.context)
         if "{text}" not in self._template or room < MIN_ROOM:
             raise BundleRejected(
                 f"the prompt for {self.task} is {self._template!r} ({self.template_tokens} tokens) in a context of "
@@ -60,6 +63,7 @@ class Generation(ABC):
             max_tokens=self.context,
             eos_id=manifest.tokenizer.eos_id,
             suppressed=self.tokenizer.special_ids,
+            encoder=self._encoder(),
         )
         self._words = Words(self.tokenizer, self.generator.vocab)
 
@@ -99,7 +103,7 @@ class Generation(ABC):
             except InputError as error:
                 results[index] = error
                 continue
-            if job is not None and job.account.windows == 1 and len(job.prompt) < self.context:
+            if job is not None and job.account.windows == 1 and len(job.prompt) <= self.generator.most:
                 jobs.append((index, job))
             else:
                 results[index] = self._or_error(value, options)
@@ -126,6 +130,14 @@ class Generation(ABC):
     def __call__(self, value: Any, **options: Any) -> TextResult:
         """Answer one input."""
 
+    def _encoder(self) -> tuple[Session, DecoderSpec] | None:
+        session, spec = self.engine.encoder, self.bundle.manifest.decoder
+        return None if session is None or spec is None else (session, spec)
+
+    def reserved(self, tokens: int) -> int:
+        """How much of the context an answer of so many tokens takes from the prompt; a quarter at the most."""
+        return 0 if self._encodes else min(tokens, self.context // 4)
+
     def infer(self, ids: Sequence[int], **options: Any) -> list[int]:
         """Second stage: the token ids of the answer to a prompt's ids (of `tokenize`). Raises InputError."""
         return list(self.stream_ids(ids, **options))
@@ -137,7 +149,8 @@ class Generation(ABC):
     def stream_ids(self, input_ids: Sequence[int], **options: Any) -> TokenStream:
         """The level below text: yields the ids of the answer to a prompt's ids, `finish_reason` is known at the end.
 
-        The tokens of a stop string are among the ids. Raises InputError at once for ids or options not accepted.
+        One answer, whatever `num_beams` says: beams are known at their end alone. The tokens of a stop string are among
+        the ids. Raises InputError at once for ids or options not accepted.
         """
         chosen = self.options(**options)
         reader = Reader(self.tokenizer, chosen)
@@ -177,6 +190,8 @@ class Generation(ABC):
         return None if not parts else parts[0] if len(parts) == 1 else Rules(parts)
 
     def _prompt(self, text: str) -> list[int]:
+        if self._encodes:
+            return self.tokenizer.encode_source(self._template, text)
         return self.tokenizer.encode_template(self._template, text=text)
 
     def _read_defaults(self) -> dict[str, Any]:

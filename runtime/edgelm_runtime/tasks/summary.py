@@ -84,8 +84,8 @@ class Summary(Generation):
         return Quoting(self.tokenizer.encode(text, special=False), options.quote_bonus)
 
     def _room(self, options: GenerationOptions) -> int:
-        """Tokens that a text may have: the context less the template and the answer (a quarter of it at the most)."""
-        return self.context - self.template_tokens - min(options.max_new_tokens, self.context // 4)
+        """Tokens that a text may have: the context less the template, and less an answer that stands in it, too."""
+        return self.context - self.template_tokens - self.reserved(options.max_new_tokens)
 
     def _in_windows(self, job: SummaryJob) -> Generator[str, None, TextResult]:
         """Summarise the windows until their joined summaries are one window, then write the summary of that."""
