@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +16,7 @@ from edgelm_export.quantize import Scheme
 from edgelm_export.rotary import Rotary
 
 FIRST_SCALE = 12  # GroupQueryAttention's input k_scale; v_scale is the next
+BIAS = 10  # its input attention_bias
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,14 @@ class Decoder:
         """The position of every token, for a table of learned positions."""
         return self.graph.input("position_ids", ir.DataType.INT64, ["batch", "sequence"])
 
-    def attention(self, layer: int, qkv: Sequence[Value], *, scale: float, window: int = 0) -> Value:
+    def attention(
+        self, layer: int, qkv: Sequence[Value], *, scale: float, window: int = 0, bias: Value | None = None
+    ) -> Value:
         """Causal attention over the cache of ``layer``, which the new keys and values join.
 
         ``qkv`` is one packed projection, or query, key and value, each [batch, sequence, width]. A ``window`` above 0
-        is how many tokens, the own one among them, a token sees.
+        is how many tokens, the own one among them, a token sees. ``bias`` [batch, heads, sequence, total] is added to
+        the scores.
         """
         graph, shape, kind = self.graph, self._cache_shape, self._cache_type
         past = [graph.input(f"past_key_values.{layer}.{part}", kind, shape) for part in ("key", "value")]
@@ -87,6 +91,8 @@ class Decoder:
             attributes["local_window_size"] = window
         packed = [*qkv, None, None] if len(qkv) == 1 else [*qkv]
         inputs = [*packed, *past, *self._lengths, *self._rotary]
+        if bias is not None:
+            inputs += [*[None] * (BIAS - len(inputs)), bias]
         if self._scales is not None:
             scales = [
                 graph.weight(f"cache.{layer}.{part}", self._scales[f"{layer}.{part}"]) for part in ("key", "value")
@@ -105,56 +111,73 @@ class Decoder:
         end = graph.weight("last.end", np.array([np.iinfo(np.int64).max]))
         return graph.one("Slice", [x, start, end, graph.weight("last.axis", np.array([1]))])
 
-    def finish(self, logits: Value, vocab: int) -> Model:
-        """Name the output and serialize."""
+    def finish(self, logits: Value, vocab: int, encoder: GraphBuilder | None = None) -> Model:
+        """Name the output and serialize, with the graph of the encoder that is read from."""
         self.graph.output(logits, "logits", ir.DataType.FLOAT, ["batch", "kept", vocab])
-        return self.graph.serialize()
+        return self.graph.serialize(encoder)
+
+
+class Frame(Protocol):
+    """A graph under construction that reads tokens."""
+
+    graph: GraphBuilder
+    scheme: Scheme
+    ids: Value
+
+    def positions(self) -> Value:
+        """The position of every token."""
+
+
+AnyFrame = TypeVar("AnyFrame", bound=Frame)
 
 
 @dataclass(frozen=True)
-class Stored:
-    """The weights of a checkpoint, as the decoder's scheme places them in its graph."""
+class Stored(Generic[AnyFrame]):
+    """The weights of a checkpoint, as the scheme of a frame places them in its graph."""
 
-    decoder: Decoder
+    frame: AnyFrame
     weights: Weights
 
     @property
     def scheme(self) -> Scheme:
-        """The decoder's."""
-        return self.decoder.scheme
+        """The frame's."""
+        return self.frame.scheme
 
     def linear(self, x: Value, *names: str, bias: bool, outliers: bool = False) -> Value:
         """The product of ``x`` with the torch Linears ``names`` ([out, in] each) side by side, stored as the first."""
         weight = np.concatenate([self.weights(f"{name}.weight") for name in names]).T
         biases = np.concatenate([self.weights(f"{name}.bias") for name in names]) if bias else None
-        return self.scheme.linear(self.decoder.graph, x, weight, biases, names[0], outliers=outliers)
+        return self.scheme.linear(self.frame.graph, x, weight, biases, names[0], outliers=outliers)
 
     def layer_norm(self, x: Value, name: str, epsilon: float) -> Value:
         """LayerNormalization with the scale and bias of ``name``."""
-        return self.decoder.graph.layer_norm(
+        return self.frame.graph.layer_norm(
             x, self.weights(f"{name}.weight"), self.weights(f"{name}.bias"), epsilon, name
         )
 
     def rms_norm(self, x: Value, name: str, epsilon: float) -> Value:
         """Root mean square normalization with the scale of ``name``."""
-        return self.decoder.graph.rms_norm(x, self.weights(f"{name}.weight"), epsilon, name)
+        return self.frame.graph.rms_norm(x, self.weights(f"{name}.weight"), epsilon, name)
 
     def embedded(self, table: str) -> Value:
         """The rows of the tokens in the table ``table``."""
-        return self.scheme.embedding(self.decoder.graph, self.decoder.ids, self.weights(f"{table}.weight"), table)
+        return self.scheme.embedding(self.frame.graph, self.frame.ids, self.weights(f"{table}.weight"), table)
 
     def placed(self, x: Value, table: str, context: int, *, offset: int = 0) -> Value:
         """``x`` plus learned positions, whose table has that of the first token in row ``offset``."""
         rows = self.weights(f"{table}.weight")[offset : offset + context]
-        return self.decoder.graph.add(
-            x, self.scheme.embedding(self.decoder.graph, self.decoder.positions(), rows, table)
-        )
+        return self.frame.graph.add(x, self.scheme.embedding(self.frame.graph, self.frame.positions(), rows, table))
 
-    def head(self, x: Value, table: str, config: Mapping[str, Any]) -> Model:
-        """Logits of the last rows, and with them the model; ``table``, the token embedding, is the head if tied."""
+    def logits(self, x: Value, table: str, config: Mapping[str, Any]) -> tuple[Value, int]:
+        """Logits of ``x``, and how many; ``table``, the token embedding, is the head if tied."""
         name = table if is_tied(self.weights, config, table) else "lm_head"
         rows: NDArray[Any] = self.weights(f"{name}.weight")
-        return self.decoder.finish(self.scheme.tied_head(self.decoder.graph, x, rows, name), rows.shape[0])
+        return self.scheme.tied_head(self.frame.graph, x, rows, name), rows.shape[0]
+
+
+def head(stored: Stored[Decoder], x: Value, table: str, config: Mapping[str, Any]) -> Model:
+    """Logits of the last rows, and with them the model."""
+    return stored.frame.finish(*stored.logits(x, table, config))
 
 
 def is_tied(weights: Weights, config: Mapping[str, Any], table: str) -> bool:

@@ -28,16 +28,15 @@ class GraphBuilder:
     """Collects nodes, weights, inputs and outputs in the order in which they are made.
 
     With ``half`` float weights are stored in float16, in which everything is then computed; outputs stay float32.
+    Graphs of one model share a ``shelf``.
     """
 
-    def __init__(self, name: str, *, half: bool = False) -> None:
+    def __init__(self, name: str, *, half: bool = False, shelf: Shelf | None = None) -> None:
         self.name = name
         self._half = half
         self._nodes: list[ir.Node] = []
         self._weights: dict[str, ir.Value] = {}
-        self._large: dict[tuple[str, tuple[int, ...], bytes], str] = {}  # names by what is stored
-        self._bytes = 0
-        self._writer: WeightsWriter | None = None
+        self.shelf = shelf or Shelf()
         self._inputs: list[ir.Value] = []
         self._outputs: list[ir.Value] = []
 
@@ -128,60 +127,116 @@ class GraphBuilder:
             return self.one("QuickGelu", [x], {"alpha": 1.0}, MICROSOFT)
         return self.activation(x, kind)
 
-    def serialize(self) -> Model:
-        """The model, and its large weights beside it where there is much of them."""
-        fold_levels(self._nodes, self._weights, self._outputs)
-        file = None if self._writer is None else self._writer.finish()
-        for name, (begin, end) in ({} if file is None else file.places).items():
-            value = self._weights[name]
-            value.const_value = ir.ExternalTensor(
-                WEIGHTS_FILE, begin, end - begin, _type_of(value), shape=ir.Shape(shape_of(value)), name=name
-            )
+    def serialize(self, encoder: GraphBuilder | None = None) -> Model:
+        """The model, and its large weights beside it where there is much of them.
+
+        An ``encoder`` on the same shelf is a graph of the model as well: what both have is stored once.
+        """
+        graphs = [self] if encoder is None else [self, encoder]
+        for graph in graphs:
+            fold_levels(graph._nodes, graph._weights, graph._outputs)
+        file = self.shelf.finish()
+        return Model(self._serialized(), file, None if encoder is None else encoder._serialized())
+
+    def _serialized(self) -> bytes:
         graph = ir.Graph(
             self._inputs, self._outputs, nodes=self._nodes, initializers=list(dict.fromkeys(self._weights.values())),
             opset_imports={"": OPSET, MICROSOFT: 1}, name=self.name,
         )  # fmt: skip
         model = ir.Model(graph, ir_version=IR_VERSION, producer_name="edgelm")
-        return Model(ir.serde.serialize_model(model).SerializeToString(), file)
+        serialized: bytes = ir.serde.serialize_model(model).SerializeToString()
+        return serialized
 
     def _stored(self, name: str, array: NDArray[Any]) -> Value:
-        """The array as a value; a large one is stored once, and goes to the writer as soon as there is one."""
-        if array.nbytes >= LARGE_BYTES and array.ndim > 1:
-            content = sha256(np.ravel(array).view(np.uint8).data).digest()
-            known = self._large.setdefault((str(array.dtype), array.shape, content), name)
-            if known != name:
-                return self._weights[known]
-        tensor = ir.Tensor(array, name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
-        self._bytes += array.nbytes
-        if self._writer is None and self._bytes >= APART_BYTES:
-            self._writer = WeightsWriter()
-            for earlier in self._weights.values():
-                self._move_out(earlier, self._writer)
-        if self._writer is not None:
-            self._move_out(value, self._writer)
-        return value
+        name = self.shelf.name_of(name, array)
+        if name not in self._weights:
+            tensor = ir.Tensor(array, name=name)
+            value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+            self._weights[name] = value
+            self.shelf.put(value)
+        return self._weights[name]
 
-    @staticmethod
-    def _move_out(value: Value, writer: WeightsWriter) -> None:
-        # Vectors stay: a level may still be folded into those of a norm.
-        stored = value.const_value
-        if stored is not None and stored.nbytes >= LARGE_BYTES and len(stored.shape) > 1:
-            writer.add(str(value.name), stored.numpy())
+
+class Shelf:
+    """The large weights of a model's graphs: inside them, and from ``apart_from`` bytes on in a file beside them.
+
+    Large are those of LARGE_BYTES; vectors stay inside, where a level may be folded into those of a norm.
+    """
+
+    def __init__(self, apart_from: int = APART_BYTES) -> None:
+        self._apart_from = apart_from
+        self._bytes = 0
+        self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}  # by what is stored
+        self._inside: list[Value] = []
+        self._outside: list[Value] = []
+        self._written: set[str | None] = set()
+        self._writer: WeightsWriter | None = None
+
+    def name_of(self, name: str, array: NDArray[Any]) -> str:
+        """The name under which an array is stored: its own, or that of an equal large one."""
+        if not _is_large(array.nbytes, array.ndim):
+            return name
+        content = str(array.dtype), array.shape, sha256(np.ravel(array).view(np.uint8).data).digest()
+        if content not in self._names and name in self._names.values():
+            raise ValueError(f"{name} stands for different weights in the graphs of one model")
+        return self._names.setdefault(content, name)
+
+    def put(self, value: Value) -> None:
+        """Take a weight of a graph; a large one goes to the file as soon as there is one."""
+        self._inside.append(value)
+        self._bytes += _tensor(value).nbytes
+        if self._writer is None and self._bytes >= self._apart_from:
+            self._writer = WeightsWriter()
+        if self._writer is not None:
+            for each in self._inside:
+                self._move_out(each, self._writer)
+            self._inside.clear()
+
+    def finish(self) -> WeightsFile | None:
+        """The file, if there is one; the weights in it now say where they are."""
+        if self._writer is None:
+            return None
+        file = self._writer.finish()
+        for value in self._outside:
+            begin, end = file.places[str(value.name)]
+            shape, name = ir.Shape(shape_of(value)), str(value.name)
+            value.const_value = ir.ExternalTensor(
+                WEIGHTS_FILE, begin, end - begin, _type_of(value), shape=shape, name=name
+            )
+        return file
+
+    def _move_out(self, value: Value, writer: WeightsWriter) -> None:
+        tensor = _tensor(value)
+        if _is_large(tensor.nbytes, len(tensor.shape)):
+            if value.name not in self._written:
+                writer.add(str(value.name), tensor.numpy())
             value.const_value = None
+            self._outside.append(value)
+            self._written.add(value.name)
+
+
+def _is_large(size: int, dimensions: int) -> bool:
+    return size >= LARGE_BYTES and dimensions > 1
 
 
 @dataclass(frozen=True)
 class Model:
-    """A serialized graph, and WEIGHTS_FILE where it has tensors there."""
+    """A serialized graph, WEIGHTS_FILE where it has tensors there, and the graph of its encoder, if it has one."""
 
     graph: bytes
     weights: WeightsFile | None = None
+    encoder: bytes | None = None
 
     def close(self) -> None:
         """Let go of the weights beside it."""
         if self.weights is not None:
             self.weights.numbers.close()
+
+
+def _tensor(weight: Value) -> ir.TensorProtocol:
+    if weight.const_value is None:
+        raise ValueError(f"{weight.name} is no stored weight")
+    return weight.const_value
 
 
 def _type_of(value: Value) -> ir.DataType:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from edgelm_export.decoder import Decoder, Heads, Stored, check_heads
+from edgelm_export.decoder import Decoder, Heads, Stored, check_heads, head
 from edgelm_export.families import Wanted, Weights, refuse
 from edgelm_export.graph import ACTIVATIONS, Model, Value
 from edgelm_export.quantize import Scheme
@@ -42,7 +42,7 @@ def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: W
         inner = decoder.graph.activation(inner, config.get("activation_function", "gelu_new"))
         x = decoder.graph.add(x, _linear(stored, inner, f"{prefix}.mlp.c_proj", outliers=True))
     x = stored.layer_norm(decoder.last(x), "transformer.ln_f", epsilon)
-    return stored.head(x, "transformer.wte", config)
+    return head(stored, x, "transformer.wte", config)
 
 
 def _heads(config: Mapping[str, Any]) -> Heads:
@@ -59,7 +59,7 @@ def _scale(layer: int, config: Mapping[str, Any]) -> float:
     return scale
 
 
-def _linear(stored: Stored, x: Value, name: str, *, outliers: bool = False) -> Value:
+def _linear(stored: Stored[Decoder], x: Value, name: str, *, outliers: bool = False) -> Value:
     # GPT-2's Conv1D stores its weights [in, out] already.
     weight, bias = stored.weights(f"{name}.weight"), stored.weights(f"{name}.bias")
-    return stored.scheme.linear(stored.decoder.graph, x, weight, bias, name, outliers=outliers)
+    return stored.scheme.linear(stored.frame.graph, x, weight, bias, name, outliers=outliers)

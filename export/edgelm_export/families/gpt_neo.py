@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgelm_export.decoder import Decoder, Heads, Stored, check_heads
+from edgelm_export.decoder import Decoder, Heads, Stored, check_heads, head
 from edgelm_export.families import Wanted, Weights, refuse
 from edgelm_export.graph import ACTIVATIONS, Model, Value
 from edgelm_export.quantize import Scheme
@@ -40,14 +40,14 @@ def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: W
         inner = decoder.graph.activation(inner, config.get("activation_function", "gelu_new"))
         x = decoder.graph.add(x, stored.linear(inner, f"{prefix}.mlp.c_proj", bias=True, outliers=True))
     x = stored.layer_norm(decoder.last(x), "transformer.ln_f", epsilon)
-    return stored.head(x, "transformer.wte", config)
+    return head(stored, x, "transformer.wte", config)
 
 
-def _attention(stored: Stored, x: Value, layer: int, window: int) -> Value:
+def _attention(stored: Stored[Decoder], x: Value, layer: int, window: int) -> Value:
     prefix = f"transformer.h.{layer}.attn.attention"
     packed = stored.linear(x, *(f"{prefix}.{part}_proj" for part in "qkv"), bias=False)
     # GPT-Neo does not divide by the root of the head's size.
-    context = stored.decoder.attention(layer, [packed], scale=1.0, window=window)
+    context = stored.frame.attention(layer, [packed], scale=1.0, window=window)
     return stored.linear(context, f"{prefix}.out_proj", bias=True)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgelm_export.decoder import Decoder, Heads, Stored, check_heads
+from edgelm_export.decoder import Decoder, Heads, Stored, check_heads, head
 from edgelm_export.families import Wanted, Weights, refuse
 from edgelm_export.graph import GATES, Model, Value
 from edgelm_export.quantize import Scheme
@@ -78,11 +78,11 @@ def build_gated(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wan
         inner = stored.rms_norm(x, f"{prefix}.post_attention_layernorm", epsilon)
         x = decoder.graph.add(x, _gated(stored, inner, f"{prefix}.mlp", config, traits))
     x = stored.rms_norm(decoder.last(x), "model.norm", epsilon)
-    return stored.head(x, "model.embed_tokens", config)
+    return head(stored, x, "model.embed_tokens", config)
 
 
-def _attention(stored: Stored, x: Value, layer: int, config: Mapping[str, Any], traits: Traits) -> Value:
-    decoder, prefix = stored.decoder, f"model.layers.{layer}.self_attn"
+def _attention(stored: Stored[Decoder], x: Value, layer: int, config: Mapping[str, Any], traits: Traits) -> Value:
+    decoder, prefix = stored.frame, f"model.layers.{layer}.self_attn"
     qkv = [stored.linear(x, *(f"{prefix}.{part}_proj" for part in "qkv"), bias=traits.qkv_bias)]
     if traits.head_norms:
         query, key, value = decoder.graph.split(qkv[0], decoder.heads.split)
@@ -97,13 +97,13 @@ def _attention(stored: Stored, x: Value, layer: int, config: Mapping[str, Any], 
     return stored.linear(context, f"{prefix}.o_proj", bias=traits.output_bias)
 
 
-def _norm_of_heads(stored: Stored, x: Value, name: str, epsilon: float) -> Value:
-    graph, size = stored.decoder.graph, stored.decoder.heads.size
+def _norm_of_heads(stored: Stored[Decoder], x: Value, name: str, epsilon: float) -> Value:
+    graph, size = stored.frame.graph, stored.frame.heads.size
     return graph.joined(stored.rms_norm(graph.by_head(x, size), name, epsilon))
 
 
-def _gated(stored: Stored, x: Value, prefix: str, config: Mapping[str, Any], traits: Traits) -> Value:
-    graph, width = stored.decoder.graph, int(config["intermediate_size"])
+def _gated(stored: Stored[Decoder], x: Value, prefix: str, config: Mapping[str, Any], traits: Traits) -> Value:
+    graph, width = stored.frame.graph, int(config["intermediate_size"])
     both = stored.linear(x, f"{prefix}.gate_proj", f"{prefix}.up_proj", bias=traits.mlp_bias)
     gate, up = graph.split(both, [width, width])
     inner = graph.multiply(graph.gate(gate, config.get("hidden_act", "silu")), up)

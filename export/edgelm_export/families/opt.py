@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from edgelm_export.decoder import Decoder, Heads, Stored, check_heads
+from edgelm_export.decoder import Decoder, Heads, Stored, check_heads, head
 from edgelm_export.families import Wanted, Weights, refuse
 from edgelm_export.graph import ACTIVATIONS, Model, Value
 from edgelm_export.quantize import Scheme
@@ -42,12 +42,12 @@ def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: W
         x = stored.layer_norm(x, f"{prefix}.final_layer_norm", 1e-5)
     if projected:
         x = stored.linear(x, f"{prefix}.project_out", bias=False)
-    return stored.head(x, f"{prefix}.embed_tokens", config)
+    return head(stored, x, f"{prefix}.embed_tokens", config)
 
 
-def _layer(stored: Stored, x: Value, layer: int, config: Mapping[str, Any]) -> Value:
+def _layer(stored: Stored[Decoder], x: Value, layer: int, config: Mapping[str, Any]) -> Value:
     prefix, bias = f"model.decoder.layers.{layer}", bool(config.get("enable_bias", True))
-    graph, before = stored.decoder.graph, bool(config.get("do_layer_norm_before", True))
+    graph, before = stored.frame.graph, bool(config.get("do_layer_norm_before", True))
 
     def normed(value: Value, name: str, here: bool) -> Value:
         return stored.layer_norm(value, f"{prefix}.{name}", 1e-5) if here else value
@@ -60,10 +60,10 @@ def _layer(stored: Stored, x: Value, layer: int, config: Mapping[str, Any]) -> V
     return normed(graph.add(x, inner), "final_layer_norm", not before)
 
 
-def _attention(stored: Stored, x: Value, layer: int, bias: bool) -> Value:
+def _attention(stored: Stored[Decoder], x: Value, layer: int, bias: bool) -> Value:
     prefix = f"model.decoder.layers.{layer}.self_attn"
     packed = stored.linear(x, *(f"{prefix}.{part}_proj" for part in "qkv"), bias=bias)
-    context = stored.decoder.attention(layer, [packed], scale=1 / math.sqrt(stored.decoder.heads.size))
+    context = stored.frame.attention(layer, [packed], scale=1 / math.sqrt(stored.frame.heads.size))
     return stored.linear(context, f"{prefix}.out_proj", bias=bias)
 
 
