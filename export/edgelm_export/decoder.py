@@ -58,10 +58,8 @@ class Decoder:
         self._scales = scheme.cache
         self._cache_type = ir.DataType.FLOAT if scheme.cache is None else ir.DataType.INT8
         self._cache_shape: list[int | str] = ["batch", heads.key_value, "capacity", heads.size]
-        self._lengths = [
-            self.graph.input("seqlens_k", ir.DataType.INT32, ["batch"]),
-            self.graph.input("total_sequence_length", ir.DataType.INT32, []),
-        ]
+        self._lengths = self.graph.input("seqlens_k", ir.DataType.INT32, ["batch"])
+        self.total = self.graph.input("total_sequence_length", ir.DataType.INT32, [])
         self.ids = self.graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])
         self._keep = self.graph.input("logits_to_keep", ir.DataType.INT64, [1])
         self._rotary: list[Value | None] = []
@@ -90,7 +88,7 @@ class Decoder:
         if window:
             attributes["local_window_size"] = window
         packed = [*qkv, None, None] if len(qkv) == 1 else [*qkv]
-        inputs = [*packed, *past, *self._lengths, *self._rotary]
+        inputs = [*packed, *past, self._lengths, self.total, *self._rotary]
         if bias is not None:
             inputs += [*[None] * (BIAS - len(inputs)), bias]
         if self._scales is not None:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.checkpoint.reading import GENERATORS
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.machine import machine_kind
 from edgelm_runtime.manifest import FORMAT, SINGLE_LABEL, Manifest, Variant
@@ -67,6 +68,7 @@ def draft_manifest(checkpoint: Checkpoint, options: ExportOptions, variant: Vari
         files={},
         problem_type=checkpoint.problem_type,
         pairs=checkpoint.wanted.pairs,
+        decoder=checkpoint.decoder,
     )
 
 
@@ -88,7 +90,7 @@ def _served(checkpoint: Checkpoint, asked: str | None) -> str:
 
 def _prompts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, str]:
     """Templates of the served tasks; a classifier has none."""
-    if checkpoint.task != "text-generation":
+    if checkpoint.task not in GENERATORS:
         if options.prompts or options.task in WRITERS:
             asked = ", ".join([*options.prompts, *([options.task] if options.task in WRITERS else [])])
             raise InputError(f"{asked}: the checkpoint is for {checkpoint.task}, which writes nothing: no prompts")

@@ -57,5 +57,5 @@ def steady(model: Any, cases: Sequence[Case]) -> list[Case]:
 
 
 def fits(model: Any, text: str) -> bool:
-    """Whether a generator reads ``text`` in one pass and has a quarter of its context left for the answer."""
-    return len(model.tokenize(text)) <= model.context - model.context // 4
+    """Whether a generator reads ``text`` in one pass and keeps the part of its context that its answer needs."""
+    return len(model.tokenize(text)) <= model.context - model.reserved(model.context)

@@ -11,6 +11,7 @@ from typing import Any
 from edgelm_export import families, taskmetrics, verify
 from edgelm_export.apart import written_in
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
+from edgelm_export.checkpoint.reading import GENERATORS
 from edgelm_export.checkpoint.sources import Source, opened
 from edgelm_export.draft import checkpoint_task, draft_manifest
 from edgelm_export.finetune.data import Row
@@ -22,7 +23,7 @@ from edgelm_export.quantize.calibration import calibration_texts
 from edgelm_export.quantize.ranges import Range, Span
 from edgelm_export.targets import Built, check_targets, schemes_for
 from edgelm_export.trim import trim
-from edgelm_runtime.bundle import Source, open_bundle, write_bundle
+from edgelm_runtime.bundle import Content, open_bundle, write_bundle
 from edgelm_runtime.errors import ExportError, InputError
 from edgelm_runtime.manifest import GOLDEN_NAME, Manifest, Variant
 from edgelm_runtime.tasks.reading import Text
@@ -32,7 +33,7 @@ ENCODER_SCHEMES: Mapping[str, tuple[str, ...]] = {
     "int8": ("int8-mixed", "int8-folded", "int8", "int8-blocks"), "int4": ("int4-64", "int4-32"), "fp32": ("fp32",),
 }  # fmt: skip
 DECODER_SCHEMES: Mapping[str, tuple[str, ...]] = {**ENCODER_SCHEMES, "int8": ("int8-static", "int8-blocks")}
-MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
+MODEL_FILE, ENCODER_FILE, TOKENIZER_FILE = "model.onnx", "encoder.onnx", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,12 @@ def export(options: ExportOptions) -> ExportReport:
 
 def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     if options.kv_cache != "fp32" and checkpoint.task != "text-generation":
-        raise InputError(f"{options.checkpoint} is an encoder, which has no cache; leave out --kv-cache")
+        raise InputError(
+            f"{options.checkpoint} is for {checkpoint.task}, a cache in 8 bits is for text-generation; "
+            "leave out --kv-cache"
+        )
     check_targets(options.targets, checkpoint.task)
-    if options.calibration is not None and checkpoint.task == "text-generation":
+    if options.calibration is not None and checkpoint.task in GENERATORS:
         raise InputError(f"{options.checkpoint} is a generator, which is not calibrated; leave out --calibration")
     checkpoint, draft, vocabulary = _drafted(checkpoint, options)
     rows = taskmetrics.evaluation_rows(options.eval_file, draft, draft.serves) if options.eval_file else []
@@ -169,7 +173,7 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
         if others:
             quality["variants"] = {built.scheme: asdict(built.parity) for built in others}
         (first,) = open_bundle(folder, verify="lazy").manifest.variants
-        contents: dict[str, Source] = {
+        contents: dict[str, Content] = {
             TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: make_goldens(folder, cases),
             **{name: folder / name for name in first.files},
         }  # fmt: skip
@@ -230,13 +234,16 @@ class _Source:
         checkpoint, family = self.checkpoint, families.family(self.checkpoint.family)
         with written_in(self.scratch):
             model = family.build(checkpoint.weights, checkpoint.config, used, checkpoint.wanted)
-        contents: dict[str, Source] = {
+        contents: dict[str, Content] = {
             MODEL_FILE: model.graph, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}",
         }  # fmt: skip
         variant = variant_of(used.precision)
         if model.weights is not None:
             contents[WEIGHTS_FILE] = (model.weights.header, model.weights.numbers)
             variant = replace(variant, weights=WEIGHTS_FILE)
+        if model.encoder is not None:
+            contents[ENCODER_FILE] = model.encoder
+            variant = replace(variant, encoder=ENCODER_FILE)
         manifest = replace(self.draft, variants=(variant,))
         place = self.scratch / (used.name if used.cache is None else f"{used.name}-int8-cache")
         try:
@@ -247,7 +254,7 @@ class _Source:
 
 def _schemes(options: ExportOptions, task: str) -> tuple[str, ...]:
     if options.block_size is None:
-        return (DECODER_SCHEMES if task == "text-generation" else ENCODER_SCHEMES)[options.precision]
+        return (DECODER_SCHEMES if task in GENERATORS else ENCODER_SCHEMES)[options.precision]
     if options.precision != "int4":
         raise InputError(f"a block size is for int4, not for {options.precision}; leave one of the two out")
     return (f"int4-{options.block_size}",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,22 +12,29 @@ from numpy.typing import NDArray
 from transformers.pytorch_utils import Conv1D
 
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.checkpoint.reading import GENERATORS
+from edgelm_export.checkpoint.tensors import MODELS
 from edgelm_export.families import Wanted
 from edgelm_export.mapped import torch_model
 from edgelm_export.quantize.ranges import Range
 from edgelm_runtime.generate.guides import Guide
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.sampling import edit_logits
+from edgelm_runtime.manifest import DecoderSpec
 from edgelm_runtime.tasks.rows import Row
 
-Tokens = Sequence[int] | Row
-_AUTO = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "feature-extraction": "AutoModel",
-    "text-generation": "AutoModelForCausalLM",
-}
 _LINEAR = (torch.nn.Linear, Conv1D)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A text for an encoder, and the beginning of an answer to it."""
+
+    ids: Sequence[int]
+    answer: Sequence[int]
+
+
+Tokens = Sequence[int] | Row | Begun
 
 
 class Reference:
@@ -38,29 +46,34 @@ class Reference:
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        auto: Any = getattr(transformers, _AUTO[checkpoint.task])
+        auto: Any = getattr(transformers, MODELS[checkpoint.task])
         self.model = torch_model(auto, checkpoint)
         self._wanted = checkpoint.wanted
+        self._start = start_of(checkpoint.decoder)
 
     def logits(self, rows: Sequence[Tokens]) -> list[NDArray[np.float32]]:
         """The output for each row of token ids, run one by one, in float32.
 
         Logits [labels] of a text, [tokens, labels] of a token classifier, [vocab] of a generator's last position, or a
-        vector [width].
+        vector [width]. Those of a sequence-to-sequence model follow the beginning of an answer.
         """
         with torch.inference_mode():
             return [self._output(row).numpy().copy() for row in rows]
 
     def _output(self, row: Tokens) -> torch.Tensor:
-        ids = row.ids if isinstance(row, Row) else list(row)
-        given = {"input_ids": torch.tensor([ids])}
+        ids = row.ids if isinstance(row, Row | Begun) else row
+        given: dict[str, Any] = {"input_ids": torch.tensor([list(ids)])}
+        if self._start:
+            answer = row.answer if isinstance(row, Begun) else ()
+            given["decoder_input_ids"] = torch.tensor([[*self._start, *answer]])
         if self._wanted.pairs and isinstance(row, Row) and getattr(self.model.config, "type_vocab_size", 0) > 1:
             given["token_type_ids"] = torch.tensor([row.type_ids])
         if self._wanted.task == "feature-extraction":
             return pooled(self.model(**given).last_hidden_state[0], self._wanted)
         if self._wanted.task == "text-generation":  # a head of 150,000 tokens is much of the work
-            return self.model(**given, logits_to_keep=1).logits[0, -1]
-        return self.model(**given).logits[0]
+            given["logits_to_keep"] = 1
+        logits: torch.Tensor = self.model(**given).logits[0]
+        return logits[-1] if self._wanted.task in GENERATORS else logits
 
     def logits_and_ranges(self, rows: Sequence[Tokens]) -> tuple[list[NDArray[np.float32]], dict[str, Range]]:
         """`logits`, and the range of the inputs of every linear layer on the way, by its name."""
@@ -90,7 +103,19 @@ class Reference:
         self, prompt: Sequence[int], options: GenerationOptions, end: int | None, guide: Guide | None = None
     ) -> list[int]:
         """The token ids of a greedy answer, without the end token."""
-        return greedy_ids(self.model, prompt, options, end, guide)
+        return greedy_ids(self.model, prompt, options, end, guide, start=self._start)
+
+    def begun(self, rows: Sequence[Row], end: int | None, most: int) -> list[Begun]:
+        """The rows with the first tokens of their greedy answers: 1 to ``most``, one more for every next row."""
+        options = [GenerationOptions(max_new_tokens=1 + index % most) for index in range(len(rows))]
+        return [Begun(row.ids, self.greedy(row.ids, each, end)) for row, each in zip(rows, options, strict=True)]
+
+
+def start_of(decoder: DecoderSpec | None) -> list[int]:
+    """What the decoder of a sequence-to-sequence model reads before an answer; nothing for other models."""
+    if decoder is None:
+        return []
+    return [decoder.start_id, *([] if decoder.forced_bos_id is None else [decoder.forced_bos_id])]
 
 
 def pooled(rows: torch.Tensor, wanted: Wanted) -> torch.Tensor:
@@ -100,19 +125,26 @@ def pooled(rows: torch.Tensor, wanted: Wanted) -> torch.Tensor:
 
 
 def greedy_ids(
-    model: Any, prompt: Sequence[int], options: GenerationOptions, end: int | None, guide: Guide | None = None
-) -> list[int]:
-    """Greedy answer of a transformers causal model, without the token ``end``.
+    model: Any, prompt: Sequence[int], options: GenerationOptions, end: int | None, guide: Guide | None = None,
+    *, start: Sequence[int] = (),
+) -> list[int]:  # fmt: skip
+    """Greedy answer of a transformers model, without the token ``end``; ``start`` is what a decoder of its own reads.
 
     A loop of our own and not ``generate``, whose repetition rules look at the prompt as well: a summary may quote.
     """
     answer: list[int] = []
-    step, cache = torch.tensor([list(prompt)], device=model.device), None
+    step, cache = torch.tensor([list(start or prompt)], device=model.device), None
     with torch.inference_mode():
+        given: dict[str, Any] = {}
+        if start:
+            given = {"encoder_outputs": model.get_encoder()(torch.tensor([list(prompt)], device=model.device))}
         for _ in range(options.max_new_tokens):
-            out = model(input_ids=step, past_key_values=cache, use_cache=True)
+            read = {"decoder_input_ids" if start else "input_ids": step}
+            out = model(**read, **given, past_key_values=cache, use_cache=True)
             row = out.logits[0, -1].float().cpu().numpy()
             row = edit_logits(row if guide is None else guide.favour(row), np.array(answer, np.int64), options)
+            if end is not None and len(answer) < options.min_new_tokens:
+                row[end] = -np.inf
             token = int(row.argmax())
             if token == end:
                 break

@@ -64,7 +64,7 @@ def check_targets(targets: Sequence[str], task: str) -> None:
             f"--targets {','.join(targets)}: accepted are {', '.join(TARGETS)}, each once, with commas between them, "
             "and cpu among them: that is where a bundle is verified"
         )
-    if task == "text-generation" and len(targets) > 1:
+    if task in ("text-generation", "text2text-generation") and len(targets) > 1:
         raise InputError(
             f"--targets {','.join(targets)}: a generator runs on the CPU, where its key-value cache is; "
             "leave --targets out"

@@ -102,7 +102,7 @@ def evaluate_bundle(folder: Path, serves: Sequence[str], rows: Sequence[Row]) ->
         return evaluate_encoder(model, rows, model.rows.one)
 
     def answer(model: Any, pair: Pair) -> Answer:
-        result = model(pair.source, temperature=0.0)
+        result = model(pair.source, temperature=0.0, num_beams=1)
         return result.text, result.finish_reason == "stop"
 
     return _generation(folder, serves, rows, answer)
@@ -117,8 +117,8 @@ def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[s
         return evaluate_encoder(load(folder, task=serves[0]), rows, lambda row: reference.logits([row])[0])
 
     def answer(model: Any, pair: Pair) -> Answer:
-        prompt, options = model.tokenize(pair.source), model.options(temperature=0.0)
-        limit = min(options.max_new_tokens, model.context - len(prompt))
+        prompt, options = model.tokenize(pair.source), model.options(temperature=0.0, num_beams=1)
+        limit = model.generator.room(len(model.generator.begin(prompt)), options)
         options, guide = replace(options, max_new_tokens=limit), model.guide(pair.source, options)
         ids = reference.greedy(prompt, options, checkpoint.tokenizer.eos_id, guide)
         return model.decode(ids), len(ids) < limit

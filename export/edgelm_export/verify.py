@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter
@@ -30,6 +30,7 @@ from edgelm_runtime.tokenizer import TextTokenizer
 
 Logits = NDArray[np.float32]
 STEPWISE = 8  # prompts that are also read token by token
+BEGINNING_TOKENS = 16  # of the answers of a sequence-to-sequence model, that its logits are compared after
 CACHED_TOKENS = 8  # of each of their answers, that are also found without the cache
 
 
@@ -51,7 +52,8 @@ TOLERANCES: Mapping[str, Tolerance] = {
 class Case:
     """One verification input, the token ids that the model reads for it, and torch's output.
 
-    ``type_ids`` are the segments of a pair's tokens.
+    ``type_ids`` are the segments of a pair's tokens. The logits of a sequence-to-sequence model follow ``answer``, the
+    beginning of torch's own.
     """
 
     task: str
@@ -59,6 +61,7 @@ class Case:
     ids: list[int]
     expected: Logits
     type_ids: list[int] | None = None
+    answer: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,12 @@ def consult(
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
     inputs = [(task, text) for task in draft.serves for text in verification_inputs(task, draft.languages)]
     chosen = [(task, paired(text) if checkpoint.wanted.pairs else text) for task, text in inputs]
-    rows = [row_of(tokenizer, draft.prompts.get(task), text) for task, text in chosen]
+    encodes = checkpoint.decoder is not None
+    rows = [row_of(tokenizer, draft.prompts.get(task), text, encodes=encodes) for task, text in chosen]
     further = [row_of(tokenizer, None, paired(text) if checkpoint.wanted.pairs else text) for text in calibration]
-    outputs, ranges = Reference(checkpoint).logits_and_ranges([*rows, *further])
+    reference = Reference(checkpoint)
+    begun = reference.begun(rows, tokenizer.spec.eos_id, BEGINNING_TOKENS) if encodes else []
+    outputs, ranges = reference.logits_and_ranges([*(begun or rows), *further])
     for (_, text), expected in zip(chosen, outputs, strict=False):
         if not np.isfinite(expected).all():
             raise UnsupportedCheckpoint(
@@ -123,6 +129,8 @@ def consult(
             )
     answered = zip(chosen, rows, outputs, strict=False)
     cases = [Case(task, text, row.ids, expected, row.type_ids) for (task, text), row, expected in answered]
+    if encodes:
+        cases = [replace(case, answer=each.answer) for case, each in zip(cases, begun, strict=True)]
     return cases, ranges
 
 
@@ -134,9 +142,16 @@ def paired(text: str) -> tuple[str, str]:
     return first or text, second or text
 
 
-def row_of(tokenizer: TextTokenizer, template: str | None, text: Text) -> Row:
-    """The tokens that a model reads for a text, a pair, or a text in a prompt; cut to the context."""
+def row_of(tokenizer: TextTokenizer, template: str | None, text: Text, *, encodes: bool = False) -> Row:
+    """The tokens that a model reads for a text, a pair, or a text in a prompt; cut to the context.
+
+    With ``encodes`` it is an encoder that reads the prompt.
+    """
     limit = tokenizer.spec.max_tokens
+    if template is not None and encodes:
+        ids = tokenizer.encode_source(template, str(text))
+        ids = ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+        return Row(ids, [0] * len(ids))
     if template is not None:
         ids = tokenizer.encode_template(template, text=str(text))[: limit - 1]
         return Row(ids, [0] * len(ids))
@@ -169,9 +184,9 @@ def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:
             found += [model.infer(case.ids, case.type_ids) for case in mine]
             continue
         for index, case in enumerate(mine):
-            found.append(model.generator.logits(case.ids))
+            found.append(model.generator.logits(case.ids, case.answer))
             if index % max(1, len(mine) // STEPWISE) == 0:
-                stepwise.append(distance(found[-1], model.generator.logits(case.ids, stepwise=True)))
+                stepwise.append(distance(found[-1], model.generator.logits(case.ids, case.answer, stepwise=True)))
                 cached += _cached(model, case.ids)
     problem = problem_of(manifest.task, manifest.problem_type)
     pairs = [(case.expected, logits) for case, logits in zip(cases, found, strict=True)]
@@ -190,9 +205,10 @@ def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:
 def _cached(model: Any, ids: Sequence[int]) -> list[float]:
     """Of a short greedy answer, decoded with the cache: 1 for each token that a run without it gives, 0 for others."""
     generator, same = model.generator, []
-    answer = _generate(model, ids, CACHED_TOKENS, no_repeat_ngram_size=0, repetition_penalty=1.0, temperature=0.0)
+    plain = {"no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "min_new_tokens": 0, "temperature": 0.0}
+    answer = _generate(model, ids, CACHED_TOKENS, **plain)
     for place, token in enumerate(answer):
-        logits = generator.logits([*ids, *answer[:place]])
+        logits = generator.logits(ids, answer[:place])
         logits[generator.suppressed] = -np.inf  # never generated
         same.append(float(logits.argmax() == token))
     return same
@@ -230,7 +246,6 @@ def measure_latency(folder: Path, cases: Sequence[Case]) -> dict[str, float]:
 
 
 def _generate(model: Any, ids: Sequence[int], tokens: int, **options: Any) -> list[int]:
-    tokens = min(tokens, model.context - len(ids))
     return list(model.stream_ids(ids, max_new_tokens=tokens, ignore_eos=True, prompt_lookup_num_tokens=0, **options))
 
 

@@ -16,7 +16,7 @@ from .errors import BundleNotFound, BundleRejected, ExportError
 from .fields import MANIFEST_NAME, check_path
 from .manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest
 
-Source = bytes | Path | Sequence[bytes | BinaryIO]
+Content = bytes | Path | Sequence[bytes | BinaryIO]
 
 _CHUNK = 1 << 20
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -119,7 +119,7 @@ def bundles_in(folder: Path) -> dict[str, Path]:
 def write_bundle(
     target: str | os.PathLike[str],
     manifest: Manifest,
-    contents: Mapping[str, Source],
+    contents: Mapping[str, Content],
     force: bool = False,
 ) -> Bundle:
     """Write a bundle atomically and return it opened.
@@ -235,7 +235,7 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def _write_file(folder: Path, name: str, source: Source) -> FileEntry:
+def _write_file(folder: Path, name: str, source: Content) -> FileEntry:
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     size, digest = 0, hashlib.sha256()
@@ -248,7 +248,7 @@ def _write_file(folder: Path, name: str, source: Source) -> FileEntry:
     return FileEntry(size, digest.hexdigest())
 
 
-def _chunks(source: Source) -> Iterator[bytes]:
+def _chunks(source: Content) -> Iterator[bytes]:
     if isinstance(source, bytes):
         yield source
     elif isinstance(source, Path):

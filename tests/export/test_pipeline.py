@@ -120,7 +120,7 @@ def test_a_cache_in_8_bits_answers_nearly_alike_and_takes_a_quarter(gpt2_folder:
 
 
 def test_a_classifier_has_no_cache_to_shrink(bert_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="an encoder, which has no cache"):
+    with pytest.raises(InputError, match="a cache in 8 bits is for text-generation"):
         export(ExportOptions(bert_folder, tmp_path / "bundle", kv_cache="int8"))
 
 

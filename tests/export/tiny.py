@@ -190,7 +190,8 @@ def build(
 def input_ranges(model: Any) -> dict[str, Any]:
     """What Reference measures of a checkpoint, of a model in memory."""
     reference = Reference.__new__(Reference)
-    reference.model, reference._last_only = model, True
+    reference.model, reference._start = model, []
+    reference._wanted = families.Wanted("text-generation", CONTEXT)
     return reference.logits_and_ranges(rows(model.config.vocab_size, (CONTEXT,) * 8, seed=2))[1]
 
 

@@ -14,7 +14,7 @@ from edgelm_export import families
 from edgelm_export.checkpoint.checks import require
 from edgelm_export.checkpoint.reading import PROMPTS_FILE, Reading
 from edgelm_export.checkpoint.weights import Safetensors
-from edgelm_runtime.manifest import TokenizerSpec
+from edgelm_runtime.manifest import DecoderSpec, TokenizerSpec
 
 __all__ = ["PROMPTS_FILE", "Checkpoint", "load_checkpoint"]
 
@@ -38,6 +38,7 @@ class Checkpoint:
     prompts: Mapping[str, str]
     generation: Mapping[str, Any]
     kept_ids: NDArray[np.int64] | None = None
+    decoder: DecoderSpec | None = None
 
     @property
     def task(self) -> str:
@@ -68,4 +69,5 @@ def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path()
     return Checkpoint(
         reading.folder, reading.config, reading.weights, tokenizer_json, spec,
         reading.wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
+        reading.decoder,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from edgelm_export.checkpoint.config import read_json, readable_folder
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
-from edgelm_export.checkpoint.reading import Reading
+from edgelm_export.checkpoint.reading import GENERATORS, Reading
 from edgelm_export.checkpoint.tensors import compare, not_finite
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
@@ -151,11 +151,13 @@ def _labels(reading: Reading) -> str:
 
 def _generation(reading: Reading) -> str:
     given = ", ".join(f"{name} {value}" for name, value in reading.generation.items())
+    if reading.decoder is not None:
+        given = ", ".join(filter(None, [f"the decoder begins with token {reading.decoder.start_id}", given]))
     return given or "nothing that changes edgelm's defaults"
 
 
 def _prompts(reading: Reading) -> str:
-    if reading.task != "text-generation":
+    if reading.task not in GENERATORS:
         return "none, this task has no prompts"
     if not reading.prompts:
         raise Note('none in prompts.json: export it with --prompt "summary={text}\\nTL;DR:"')

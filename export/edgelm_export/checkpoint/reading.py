@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgelm_export import families
+from edgelm_export.checkpoint import text2text
 from edgelm_export.checkpoint.config import (
     check_task,
     generation_defaults,
@@ -23,9 +24,10 @@ from edgelm_export.checkpoint.sentence import Sentence, read_sentence
 from edgelm_export.checkpoint.tokenizer import read_tokenizer
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
-from edgelm_runtime.manifest import SINGLE_LABEL, TokenizerSpec
+from edgelm_runtime.manifest import SINGLE_LABEL, DecoderSpec, TokenizerSpec
 
 PROMPTS_FILE = "prompts.json"
+GENERATORS = ("text-generation", "text2text-generation")
 CLASSIFICATION = ("text-classification", "token-classification")
 
 
@@ -97,12 +99,22 @@ class Reading:
     def prompts(self) -> Mapping[str, str]:
         """The templates of a generator by task, from prompts.json."""
         path = self.folder / PROMPTS_FILE
-        return read_json(path) if self.task == "text-generation" and path.is_file() else {}
+        if self.task in GENERATORS and path.is_file():
+            return read_json(path)
+        return text2text.prompts(self.folder) if self.task == "text2text-generation" else {}
 
     @cached_property
     def generation(self) -> dict[str, Any]:
         """Defaults of generation."""
+        if self.task == "text2text-generation":
+            return text2text.generation_defaults(self.folder)
         return generation_defaults(self.folder, self.task)
+
+    @cached_property
+    def decoder(self) -> DecoderSpec | None:
+        """What the decoder of a sequence-to-sequence model begins with; None for others."""
+        rows = int(self.config["vocab_size"])
+        return text2text.decoder_spec(self.folder, rows) if self.task == "text2text-generation" else None
 
     @cached_property
     def wanted(self) -> families.Wanted:

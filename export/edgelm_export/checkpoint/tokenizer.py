@@ -11,6 +11,8 @@ from edgelm_export.encoder import padding_row
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import TokenizerSpec
 
+_CONTEXTS = ("max_position_embeddings", "n_positions")
+_RELATIVE = 512  # the context of a T5, which knows distances alone and could read any: what most were trained with
 TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
@@ -46,7 +48,7 @@ def read_tokenizer(
     rows = int(config["vocab_size"])
     if len(tokenizer) > rows:
         raise UnsupportedCheckpoint(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows} rows")
-    limit = int(config["max_position_embeddings"] if "max_position_embeddings" in config else config["n_positions"])
+    limit = next((int(config[name]) for name in _CONTEXTS if name in config), _RELATIVE)
     padding = padding_row(config)
     limit -= 0 if padding is None else padding + 1
     if max_tokens is not None:

@@ -1,0 +1,114 @@
+"""Tiny random sequence-to-sequence models, and their graphs in the runtime."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+from edgelm_export import families
+from edgelm_export.quantize import scheme
+from edgelm_export.reference import Begun, Reference
+from edgelm_runtime.generate.loop import GeneratorSession
+from edgelm_runtime.manifest import DecoderSpec
+from edgelm_runtime.session import SessionOptions, create_session
+from edgelm_runtime.weights import Weights
+from tests.export import tiny
+
+CONTEXT, VOCAB = 80, 600
+START, END = 3, 1
+SPEC = DecoderSpec(START)
+BART = {
+    "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "max_position_embeddings": CONTEXT,
+}  # fmt: skip
+T5 = {"d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4}
+SHAPES: dict[str, dict[str, Any]] = {"t5": T5, "mt5": T5}
+
+
+def seq2seq(kind: str, seed: int = 0, spread: float = 0.15, **config: Any) -> Any:
+    """A model of one of SHAPES whose every weight is random."""
+    shape = {
+        **SHAPES[kind], "vocab_size": VOCAB, "pad_token_id": 0, "eos_token_id": END, "bos_token_id": 2,
+        "decoder_start_token_id": START, "forced_eos_token_id": None,
+    }  # fmt: skip
+    made = AutoConfig.for_model(kind, **{**shape, **config})
+    return tiny.randomized(AutoModelForSeq2SeqLM.from_config(made, attn_implementation="eager"), seed, spread)
+
+
+def built(model: Any, used: str = "fp32", spec: DecoderSpec = SPEC) -> GeneratorSession:
+    """The graphs of a model in a scheme, in onnxruntime."""
+    config = model.config.to_dict()
+    family = families.family(config["model_type"])
+    family.check(config)
+    ranges = input_ranges(model) if used in ("int8-static", "int8-mixed") else {}
+    wanted = families.Wanted(family.TASKS[0], CONTEXT)
+    made = family.build(tiny.Tensors(model), config, scheme(used, ranges), wanted)
+    assert made.weights is not None
+    assert made.encoder is not None
+    memory = mmap.mmap(-1, len(made.weights))
+    memory.write(made.weights)
+    weights = Weights("model.safetensors", memory)
+    decoder, encoder = (
+        create_session(graph, SessionOptions(1), weights, part=True) for graph in (made.graph, made.encoder)
+    )
+    return GeneratorSession(decoder, max_tokens=CONTEXT, eos_id=END, encoder=(encoder, spec))
+
+
+def input_ranges(model: Any) -> dict[str, Any]:
+    """What Reference measures of a checkpoint, of a model in memory."""
+    reference = Reference.__new__(Reference)
+    reference.model, reference._start = model, [START]
+    reference._wanted = families.Wanted("text2text-generation", CONTEXT)
+    begun = [Begun(*each) for each in zip(rows((CONTEXT,) * 8, seed=2), rows((40,) * 8, seed=3), strict=True)]
+    return reference.logits_and_ranges(begun)[1]
+
+
+def rows(lengths: Sequence[int], seed: int = 1) -> list[list[int]]:
+    """Random token ids, one row a length."""
+    return tiny.rows(VOCAB, lengths, seed)
+
+
+def torch_logits(model: Any, ids: Sequence[int], answer: Sequence[int]) -> NDArray[np.float32]:
+    """The model's own logits after the beginning of an answer: float32 [vocab]."""
+    with torch.inference_mode():
+        out = model(input_ids=torch.tensor([list(ids)]), decoder_input_ids=torch.tensor([[START, *answer]]))
+    row: NDArray[np.float32] = out.logits[0, -1].numpy()
+    return row
+
+
+def train_tokenizer(bos: str | None = None) -> Any:
+    """A Unigram tokenizer as T5's (text, end); with ``bos`` as BART's around the text."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<pad>", "</s>", "<s>", "<start>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=500, special_tokens=[*special, "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(tiny.TEXTS, trainer)
+    around = "$A </s>" if bos is None else f"{bos} $A </s>"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=around, special_tokens=[(name, index) for index, name in enumerate(special)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", bos_token="<s>", unk_token="<unk>",
+        additional_special_tokens=["<start>"], model_max_length=CONTEXT,
+    )  # fmt: skip
+
+
+def save(folder: Path, model: Any, **config: Any) -> Path:
+    """Save a model with a tokenizer, and further fields of config.json."""
+    model.save_pretrained(folder)
+    train_tokenizer("<s>" if model.config.model_type == "bart" else None).save_pretrained(folder)
+    return tiny.edit_config(folder, **config)
