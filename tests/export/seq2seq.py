@@ -15,7 +15,9 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from edgelm_export import families
 from edgelm_export.quantize import scheme
 from edgelm_export.reference import Begun, Reference
+from edgelm_runtime.generate.beam import beam_search
 from edgelm_runtime.generate.loop import GeneratorSession
+from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.manifest import DecoderSpec
 from edgelm_runtime.session import SessionOptions, create_session
 from edgelm_runtime.weights import Weights
@@ -29,7 +31,7 @@ BART = {
     "decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "max_position_embeddings": CONTEXT,
 }  # fmt: skip
 T5 = {"d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4}
-SHAPES: dict[str, dict[str, Any]] = {"t5": T5, "mt5": T5}
+SHAPES: dict[str, dict[str, Any]] = {"t5": T5, "mt5": T5, "bart": BART, "mbart": BART, "pegasus": BART}
 
 
 def seq2seq(kind: str, seed: int = 0, spread: float = 0.15, **config: Any) -> Any:
@@ -42,21 +44,22 @@ def seq2seq(kind: str, seed: int = 0, spread: float = 0.15, **config: Any) -> An
     return tiny.randomized(AutoModelForSeq2SeqLM.from_config(made, attn_implementation="eager"), seed, spread)
 
 
-def built(model: Any, used: str = "fp32", spec: DecoderSpec = SPEC) -> GeneratorSession:
-    """The graphs of a model in a scheme, in onnxruntime."""
+def built(model: Any, used: str = "fp32", *, spec: DecoderSpec = SPEC, without: str = " ") -> GeneratorSession:
+    """The graphs of a model in a scheme, in onnxruntime; made ``without`` the tensors that have that in their name."""
     config = model.config.to_dict()
     family = families.family(config["model_type"])
     family.check(config)
     ranges = input_ranges(model) if used in ("int8-static", "int8-mixed") else {}
     wanted = families.Wanted(family.TASKS[0], CONTEXT)
-    made = family.build(tiny.Tensors(model), config, scheme(used, ranges), wanted)
+    weights = tiny.Tensors(model, lambda name: f"none.{name}" if without in name else name)
+    made = family.build(weights, config, scheme(used, ranges), wanted)
     assert made.weights is not None
     assert made.encoder is not None
     memory = mmap.mmap(-1, len(made.weights))
     memory.write(made.weights)
-    weights = Weights("model.safetensors", memory)
+    mapped = Weights("model.safetensors", memory)
     decoder, encoder = (
-        create_session(graph, SessionOptions(1), weights, part=True) for graph in (made.graph, made.encoder)
+        create_session(graph, SessionOptions(1), mapped, part=True) for graph in (made.graph, made.encoder)
     )
     return GeneratorSession(decoder, max_tokens=CONTEXT, eos_id=END, encoder=(encoder, spec))
 
@@ -81,6 +84,22 @@ def torch_logits(model: Any, ids: Sequence[int], answer: Sequence[int]) -> NDArr
         out = model(input_ids=torch.tensor([list(ids)]), decoder_input_ids=torch.tensor([[START, *answer]]))
     row: NDArray[np.float32] = out.logits[0, -1].numpy()
     return row
+
+
+def answer_of(graph: GeneratorSession, ids: Sequence[int], options: GenerationOptions) -> list[int]:
+    """The runtime's own answer."""
+    return beam_search(graph, ids, options)[0] if options.num_beams > 1 else list(graph.stream(ids, options))
+
+
+def generate(model: Any, ids: Sequence[int], **options: Any) -> list[int]:
+    """The answer of transformers' own generation, up to its end, without what the decoder begins with."""
+    with torch.inference_mode():
+        made = model.generate(
+            torch.tensor([list(ids)]), attention_mask=torch.ones(1, len(ids), dtype=torch.int64), do_sample=False,
+            decoder_start_token_id=START, eos_token_id=END, pad_token_id=END, **options,
+        )  # fmt: skip
+    answer: list[int] = made[0, 1:].tolist()
+    return answer[: answer.index(END)] if END in answer else answer
 
 
 def train_tokenizer(bos: str | None = None) -> Any:

@@ -51,16 +51,21 @@ def decoder_spec(folder: Path, rows: int) -> DecoderSpec:
         UnsupportedCheckpoint: the checkpoint does not say, or names a token that does not exist.
     """
     stored = _stored(folder)
-    start = stored.get("decoder_start_token_id", stored.get("bos_token_id"))
-    forced = stored.get("forced_bos_token_id")
-    named = {"decoder_start_token_id": start, "forced_bos_token_id": start if forced is None else forced}
-    for name, token in named.items():
-        if type(token) is not int or not 0 <= token < rows:
-            raise UnsupportedCheckpoint(
-                f"{folder}: {name} = {token!r} in config.json or generation_config.json is no token of the model; "
-                f"accepted: 0 to {rows - 1}, the token that its decoder was trained to begin with"
-            )
-    return DecoderSpec(named["decoder_start_token_id"], forced, stored.get("forced_eos_token_id") is not None)
+    fields = ("decoder_start_token_id", "bos_token_id")
+    field = next((name for name in fields if name in stored), fields[0])
+    forced = _token(folder, stored, "forced_bos_token_id", rows) if "forced_bos_token_id" in stored else None
+    start = _token(folder, stored, field, rows)
+    return DecoderSpec(start, forced, "forced_eos_token_id" in stored)
+
+
+def _token(folder: Path, stored: Mapping[str, Any], name: str, rows: int) -> int:
+    token = stored.get(name)
+    if type(token) is int and 0 <= token < rows:
+        return token
+    raise UnsupportedCheckpoint(
+        f"{folder}: {name} = {token!r} in config.json or generation_config.json is no token of the model; accepted: 0 "
+        f"to {rows - 1}, the token that its decoder was trained to begin with"
+    )
 
 
 def generation_defaults(folder: Path) -> dict[str, Any]:
