@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgelm_export.families import Weights, refuse
-from edgelm_export.graph import MICROSOFT, GraphBuilder, Model, Value
+from edgelm_export.graph import MICROSOFT, GraphBuilder, Model, Shelf, Value
 from edgelm_export.quantize import Scheme
 from edgelm_export.rotary import Rotary
 
@@ -51,8 +51,10 @@ class Decoder:
     ``present.N.key|value``, to be bound to the past's memory.
     """
 
-    def __init__(self, name: str, heads: Heads, scheme: Scheme, rotary: Rotary | None = None) -> None:
-        self.graph = GraphBuilder(name)
+    def __init__(
+        self, name: str, heads: Heads, scheme: Scheme, rotary: Rotary | None = None, *, shelf: Shelf | None = None
+    ) -> None:
+        self.graph = GraphBuilder(name, shelf=shelf)
         self.heads = heads
         self.scheme = scheme
         self._scales = scheme.cache

@@ -158,13 +158,13 @@ class GraphBuilder:
 
 
 class Shelf:
-    """The large weights of a model's graphs: inside them, and from ``apart_from`` bytes on in a file beside them.
+    """The large weights of a model's graphs: inside them, and from ``apart_from`` bytes on, APART_BYTES by default, in a file.
 
     Large are those of LARGE_BYTES; vectors stay inside, where a level may be folded into those of a norm.
     """
 
-    def __init__(self, apart_from: int = APART_BYTES) -> None:
-        self._apart_from = apart_from
+    def __init__(self, apart_from: int | None = None) -> None:
+        self._apart_from = APART_BYTES if apart_from is None else apart_from
         self._bytes = 0
         self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}  # by what is stored
         self._inside: list[Value] = []

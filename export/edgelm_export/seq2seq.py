@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgelm_export.decoder import Decoder, Heads
-from edgelm_export.graph import MICROSOFT, GraphBuilder, Value
+from edgelm_export.graph import MICROSOFT, GraphBuilder, Shelf, Value
 from edgelm_export.quantize import Scheme
 
 MASK = "encoder_attention_mask"
@@ -20,7 +20,7 @@ class TextEncoder:
     """
 
     def __init__(self, name: str, heads: Heads, scheme: Scheme) -> None:
-        self.graph = GraphBuilder(name)
+        self.graph = GraphBuilder(name, shelf=Shelf(apart_from=0))
         self.heads = heads
         self.scheme = scheme
         self.ids = self.graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])
@@ -56,8 +56,8 @@ class TextDecoder(Decoder):
     of one answer then read its keys once.
     """
 
-    def __init__(self, name: str, heads: Heads, scheme: Scheme) -> None:
-        super().__init__(name, heads, scheme)
+    def __init__(self, name: str, heads: Heads, encoder: TextEncoder) -> None:
+        super().__init__(name, heads, encoder.scheme, shelf=encoder.graph.shelf)
         graph = self.graph
         self._mask = graph.input(MASK, ir.DataType.INT32, ["texts", "source"])
         self._places: Value | None = None

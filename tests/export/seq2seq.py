@@ -55,8 +55,10 @@ def built(model: Any, used: str = "fp32", *, spec: DecoderSpec = SPEC, without: 
     made = family.build(weights, config, scheme(used, ranges), wanted)
     assert made.weights is not None
     assert made.encoder is not None
-    memory = mmap.mmap(-1, len(made.weights))
-    memory.write(made.weights)
+    made.weights.numbers.seek(0)
+    content = made.weights.header + made.weights.numbers.read()
+    memory = mmap.mmap(-1, len(content))
+    memory.write(content)
     mapped = Weights("model.safetensors", memory)
     decoder, encoder = (
         create_session(graph, SessionOptions(1), mapped, part=True) for graph in (made.graph, made.encoder)

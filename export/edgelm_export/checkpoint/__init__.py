@@ -69,5 +69,5 @@ def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path()
     return Checkpoint(
         reading.folder, reading.config, reading.weights, tokenizer_json, spec,
         reading.wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
-        reading.decoder,
+        decoder=reading.decoder,
     )  # fmt: skip
