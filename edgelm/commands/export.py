@@ -75,8 +75,9 @@ def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> 
     """Turn CHECKPOINT, a Hugging Face folder or ORGANISATION/NAME on the hub, into a bundle.
 
     It may be a classifier of texts or of tokens, or a model of sentence vectors (BERT, RoBERTa,
-    XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, MPNet), or a generator (GPT-2, GPT-Neo, OPT, Llama,
-    SmolLM, Mistral, Qwen2, Qwen3).
+    XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, MPNet), a generator (GPT-2, GPT-Neo, OPT, Llama,
+    SmolLM, Mistral, Qwen2, Qwen3), or a sequence-to-sequence model (T5, Flan-T5, mT5, BART, mBART,
+    PEGASUS).
 
     The finished bundle is compared with the checkpoint in torch; a difference outside the tolerance
     stops the export and leaves nothing behind. Needs: pip install 'edgelm[export]'

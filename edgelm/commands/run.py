@@ -31,6 +31,8 @@ GENERATION = (
     "context_shift",
     "num_beams",
     "length_penalty",
+    "early_stopping",
+    "min_new_tokens",
     "deadline_ms",
     "banned",
     "must_include",
@@ -134,6 +136,8 @@ def _flags(names: Iterable[str]) -> str:
 @click.option("--context-shift", is_flag=True, help="Write on past the context, forgetting the oldest half of it.")
 @click.option("--num-beams", type=int, help="Keep the N most probable beginnings (beam search); 1 keeps one.")
 @click.option("--length-penalty", type=float, help="Of beam search: above 0 favours long answers, below 0 short ones.")
+@click.option("--early-stopping", is_flag=True, help="Of beam search: end with the first N whole answers.")
+@click.option("--min-new-tokens", type=int, help="Tokens before which the answer does not end by itself.")
 @click.option("--deadline-ms", type=float, help="Answer within this time, cut after the last whole sentence.")
 @click.option("--banned", type=click.Path(path_type=Path), help="A file of phrases not to be said, one a line.")
 @click.option("--must-include", multiple=True, help="A phrase that the answer has to hold (repeatable).")

@@ -158,7 +158,7 @@ class GraphBuilder:
 
 
 class Shelf:
-    """The large weights of a model's graphs: inside them, and from ``apart_from`` bytes on, APART_BYTES by default, in a file.
+    """The large weights of a model's graphs: inside them, and in a file from ``apart_from`` bytes on (APART_BYTES).
 
     Large are those of LARGE_BYTES; vectors stay inside, where a level may be folded into those of a norm.
     """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,10 @@ def train_tokenizer(bos: str | None = None) -> Any:
     )  # fmt: skip
 
 
-def save(folder: Path, model: Any, **config: Any) -> Path:
-    """Save a model with a tokenizer, and further fields of config.json."""
+def save(folder: Path, model: Any, generation: Mapping[str, Any], **config: Any) -> Path:
+    """Save a model with a tokenizer, further fields of config.json, and those of generation_config.json."""
     model.save_pretrained(folder)
     train_tokenizer("<s>" if model.config.model_type == "bart" else None).save_pretrained(folder)
+    stored = {"decoder_start_token_id": START, "eos_token_id": END, "pad_token_id": 0, "bos_token_id": 2, **generation}
+    (folder / "generation_config.json").write_text(json.dumps(stored), "utf-8")
     return tiny.edit_config(folder, **config)

@@ -76,6 +76,8 @@ def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None)
             raise UnsupportedCheckpoint(
                 f"config.json: architectures names {architecture!r}, which is unknown"
             ) from error
+    if architecture.endswith("ForConditionalGeneration") and "text2text-generation" in served:
+        found = "text2text-generation"  # of a BART optimum says that it fills masks, which it does as well
     return check_task(found, config, served, asked)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgelm_export.checkpoint.config import read_json
 from edgelm_export.families import refuse
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import DecoderSpec
@@ -117,11 +117,14 @@ def _for_summary(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    """The fields of both files: older checkpoints have those of generation in config.json."""
-    stored: dict[str, Any] = {}
-    for name in ("config.json", "generation_config.json"):
-        if (folder / name).is_file():
-            # config.json was read before: what is broken was refused there.
-            fields = json.loads((folder / name).read_text("utf-8"))
-            stored |= {key: value for key, value in fields.items() if value is not None}
-    return stored
+    """The fields of generation_config.json; of config.json where there is none, as transformers decides.
+
+    What belongs to a task, and the first token where the other file has none, are those of config.json in any case.
+    """
+    config = read_json(folder / "config.json")
+    path = folder / "generation_config.json"
+    stored = read_json(path) if path.is_file() else config
+    for name in ("task_specific_params", "decoder_start_token_id"):
+        if stored.get(name) is None:
+            stored = {**stored, name: config.get(name)}
+    return {name: value for name, value in stored.items() if value is not None}
