@@ -23,7 +23,7 @@ ENCODERS = {
     "transformers": ("fp32",), "edgelm": ("int8",), "optimum_onnx": ("int8",), "openvino": ("int8", "int8-accuracy"),
     "ctranslate2": ("int8",),
 }  # fmt: skip
-DECODERS = {"edgelm": ("int8", "int4"), "llama_cpp": ("int8", "int4")}
+DECODERS = {"edgelm": ("int8",), "llama_cpp": ("int8",)}
 TOKENS, SMOKE_TOKENS = 48, 8
 TIMED, SMOKE_TIMED = 200, 4
 ROWS = "rows"
