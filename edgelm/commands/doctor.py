@@ -26,15 +26,15 @@ Examples:
 def command(checkpoint: Path, task: str | None, json: bool, **given: Any) -> None:
     """Look at CHECKPOINT as an export would, and show all that is found at once.
 
-    Source, configuration, architecture, task, tensors and their numbers, tokenizer, labels, prompts,
+    Origin, configuration, architecture, task, tensors and their numbers, tokenizer, labels, prompts,
     memory and disk: each is ok, a note, or a problem with what to do. Nothing is exported, and no
     model is loaded, but for an adapter, which is merged into its base to be looked at. The exit code
     is 0 where an export can begin, 7 where it cannot. Needs: pip install 'edgelm[export]'
     """
     with export_extra():
-        from edgelm_export.checkpoint.sources import Source
+        from edgelm_export.checkpoint.sources import Origin
         from edgelm_export.doctor import diagnose
 
-        diagnosis = diagnose(Source(checkpoint, **given), task)
+        diagnosis = diagnose(Origin(checkpoint, **given), task)
     click.echo(json_module.dumps(diagnosis.to_dict(), ensure_ascii=False) if json else diagnosis.table())
     diagnosis.raise_problems()

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgelm_export.checkpoint.checks import Finding, examine
 from edgelm_export.checkpoint.reading import Reading
-from edgelm_export.checkpoint.sources import Source, opened
+from edgelm_export.checkpoint.sources import Origin, opened
 from edgelm_export.draft import checkpoint_task
 from edgelm_export.metrics import format_table
 from edgelm_runtime.errors import UnsupportedCheckpoint
@@ -45,14 +45,14 @@ class Diagnosis:
             raise UnsupportedCheckpoint(f"{self.checkpoint}: not exportable as it is; see {named}")
 
 
-def diagnose(source: Source, task: str | None = None) -> Diagnosis:
+def diagnose(origin: Origin, task: str | None = None) -> Diagnosis:
     """Look at a checkpoint as an export would, without exporting it.
 
     An adapter is merged, and pickles are written as safetensors, in the system's folder for temporary files.
     """
-    name = str(source.place)
+    name = str(origin.place)
     try:
-        with opened(source, Path(tempfile.gettempdir())) as found:
+        with opened(origin, Path(tempfile.gettempdir())) as found:
             findings = examine(Reading(found.folder, checkpoint_task(task), Path()))
     except UnsupportedCheckpoint as error:
         return Diagnosis(name, [Finding("source", "problem", str(error))])

@@ -58,7 +58,7 @@ def draft_manifest(checkpoint: Checkpoint, options: ExportOptions, variant: Vari
         variants=(variant,),
         quality={},
         provenance={
-            "checkpoint": options.source.name,
+            "checkpoint": options.origin.name,
             "training_data": list(options.training_data),
             "recipe": list(options.recipe),
             "tools": {tool: version(tool) for tool in TOOLS},

@@ -12,7 +12,7 @@ from edgelm_export import families, taskmetrics, verify
 from edgelm_export.apart import written_in
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.checkpoint.reading import GENERATORS
-from edgelm_export.checkpoint.sources import Source, opened
+from edgelm_export.checkpoint.sources import Origin, opened
 from edgelm_export.draft import checkpoint_task, draft_manifest
 from edgelm_export.finetune.data import Row
 from edgelm_export.goldens import make_goldens
@@ -74,9 +74,9 @@ class ExportOptions:
     allow_pickle: bool = False
 
     @property
-    def source(self) -> Source:
+    def origin(self) -> Origin:
         """Where the checkpoint comes from."""
-        return Source(self.checkpoint, self.base, self.allow_pickle)
+        return Origin(self.checkpoint, self.base, self.allow_pickle)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def export(options: ExportOptions) -> ExportReport:
     if options.out.exists() and not options.force:
         raise ExportError(f"{options.out} exists; name another --out, or add --force to replace it")
     task = checkpoint_task(options.task)
-    with opened(options.source, options.out.parent) as found:
+    with opened(options.origin, options.out.parent) as found:
         return _exported(load_checkpoint(found.folder, task, options.out.parent, pairs=options.pairs), options)
 
 

@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from edgelm.cli import cli
 from edgelm_export.checkpoint import load_checkpoint
-from edgelm_export.checkpoint.sources import Source, opened
+from edgelm_export.checkpoint.sources import Origin, opened
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import UnsupportedCheckpoint
@@ -60,15 +60,15 @@ def copied(adapter: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(adapter, tmp_path / "lora"))
 
 
-def _refusal(source: Source, scratch: Path) -> str:
-    with pytest.raises(UnsupportedCheckpoint) as refused, opened(source, scratch):
+def _refusal(origin: Origin, scratch: Path) -> str:
+    with pytest.raises(UnsupportedCheckpoint) as refused, opened(origin, scratch):
         pass
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
 
-def _compare(source: Source, expected: Any, auto: Any, scratch: Path) -> None:
-    with opened(source, scratch) as found:
+def _compare(origin: Origin, expected: Any, auto: Any, scratch: Path) -> None:
+    with opened(origin, scratch) as found:
         merged = auto.from_pretrained(found.folder, use_safetensors=True).eval()
         for ids in rows(600):
             np.testing.assert_allclose(torch_logits(merged, ids), torch_logits(expected, ids), rtol=0, atol=1e-5)
@@ -81,7 +81,7 @@ def test_a_merged_classifier_answers_as_peft_does(bert_folder: Path, tmp_path: P
     folder = _adapted(bert_folder, tmp_path / "lora", AutoModelForSequenceClassification, config, num_labels=3)
     base = AutoModelForSequenceClassification.from_pretrained(bert_folder, num_labels=3, ignore_mismatched_sizes=True)
     _compare(
-        Source(folder), PeftModel.from_pretrained(base, folder).eval(), AutoModelForSequenceClassification, tmp_path
+        Origin(folder), PeftModel.from_pretrained(base, folder).eval(), AutoModelForSequenceClassification, tmp_path
     )
 
 
@@ -89,7 +89,7 @@ def test_a_merged_generator_answers_as_peft_does(gpt2_folder: Path, tmp_path: Pa
     config = _lora("CAUSAL_LM", ["c_attn", "c_proj"], fan_in_fan_out=True)
     folder = _adapted(gpt2_folder, tmp_path / "lora", AutoModelForCausalLM, config)
     expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(gpt2_folder), folder).eval()
-    _compare(Source(folder), expected, AutoModelForCausalLM, tmp_path)
+    _compare(Origin(folder), expected, AutoModelForCausalLM, tmp_path)
 
 
 def test_a_base_in_half_precision_is_merged_in_float32(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_base_in_half_precision_is_merged_in_float32(tmp_path: Path) -> None:
     folder = _adapted(base, tmp_path / "lora", AutoModelForSequenceClassification, config, dtype=torch.float32)
     model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
     _compare(
-        Source(folder), PeftModel.from_pretrained(model, folder).eval(), AutoModelForSequenceClassification, tmp_path
+        Origin(folder), PeftModel.from_pretrained(model, folder).eval(), AutoModelForSequenceClassification, tmp_path
     )
 
 
@@ -116,8 +116,8 @@ def test_the_base_is_found(
     base = Path(shutil.copytree(bert_folder, tmp_path / "base"))
     _edit(copied, base_model_name_or_path={"beside": "../base", "option": "gone/away", "hub": "someone/tiny"}[named])
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: str(base))
-    source = Source(copied, base if named == "option" else None)
-    with opened(source, tmp_path) as found:
+    origin = Origin(copied, base if named == "option" else None)
+    with opened(origin, tmp_path) as found:
         assert found.how == "an adapter (LORA), merged into base"
 
 
@@ -125,15 +125,15 @@ def test_a_pickled_base_is_merged_where_it_is_allowed(copied: Path, bert_folder:
     base = Path(shutil.copytree(bert_folder, tmp_path / "base"))
     torch.save(load_file(base / "model.safetensors"), base / "pytorch_model.bin")
     (base / "model.safetensors").unlink()
-    assert "--allow-pickle" in _refusal(Source(copied, base), tmp_path)
-    with opened(Source(copied, base, allow_pickle=True), tmp_path) as found:
+    assert "--allow-pickle" in _refusal(Origin(copied, base), tmp_path)
+    with opened(Origin(copied, base, allow_pickle=True), tmp_path) as found:
         assert (found.folder / "model.safetensors").is_file()
 
 
 def test_a_tokenizer_of_the_adapters_own_is_taken(copied: Path, bert_folder: Path, tmp_path: Path) -> None:
     shutil.copy(bert_folder / "tokenizer.json", copied)
     (copied / "tokenizer_config.json").write_text('{"model_max_length": 33, "tokenizer_class": "TokenizersBackend"}')
-    with opened(Source(copied), tmp_path) as found:
+    with opened(Origin(copied), tmp_path) as found:
         assert json.loads((found.folder / "tokenizer_config.json").read_text())["model_max_length"] == 33
         assert not (found.folder / "adapter_config.json").exists()
 
@@ -141,7 +141,7 @@ def test_a_tokenizer_of_the_adapters_own_is_taken(copied: Path, bert_folder: Pat
 @pytest.mark.parametrize("base", ["", None, "/nowhere", "gone/away", "no such name/at all"])
 def test_an_adapter_without_its_base_says_how_to_name_it(copied: Path, tmp_path: Path, base: str | None) -> None:
     _edit(copied, base_model_name_or_path=base)
-    assert "--base DIR" in _refusal(Source(copied), tmp_path)
+    assert "--base DIR" in _refusal(Origin(copied), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -160,35 +160,35 @@ def test_an_adapter_without_its_base_says_how_to_name_it(copied: Path, tmp_path:
 def test_an_adapter_that_cannot_be_merged_is_refused_by_name(
     copied: Path, tmp_path: Path, fields: dict[str, Any], message: str
 ) -> None:
-    assert message in _refusal(Source(_edit(copied, **fields)), tmp_path)
+    assert message in _refusal(Origin(_edit(copied, **fields)), tmp_path)
 
 
 def test_a_real_prompt_tuning_is_refused(gpt2_folder: Path, tmp_path: Path) -> None:
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
     folder = _adapted(gpt2_folder, tmp_path / "prompt", AutoModelForCausalLM, config)
-    assert "of the kind 'PROMPT_TUNING'" in _refusal(Source(folder), tmp_path)
+    assert "of the kind 'PROMPT_TUNING'" in _refusal(Origin(folder), tmp_path)
 
 
 def test_an_adapter_without_weights_is_refused(copied: Path, tmp_path: Path) -> None:
     (copied / "adapter_model.safetensors").rename(copied / "adapter_model.bin")
-    assert "adapter_model.bin is a pickle" in _refusal(Source(copied), tmp_path)
+    assert "adapter_model.bin is a pickle" in _refusal(Origin(copied), tmp_path)
     (copied / "adapter_model.bin").unlink()
-    assert "an adapter without its weights" in _refusal(Source(copied), tmp_path)
+    assert "an adapter without its weights" in _refusal(Origin(copied), tmp_path)
 
 
 def test_broken_files_of_an_adapter_are_refused(copied: Path, tmp_path: Path) -> None:
     path = copied / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
-    assert "peft cannot merge it into" in _refusal(Source(copied), tmp_path)
+    assert "peft cannot merge it into" in _refusal(Origin(copied), tmp_path)
     (copied / "adapter_config.json").write_text("{")
-    assert "not readable as JSON" in _refusal(Source(copied), tmp_path)
+    assert "not readable as JSON" in _refusal(Origin(copied), tmp_path)
 
 
 def test_a_head_that_nobody_has_is_named(tmp_path: Path) -> None:
     base = save_bert(tmp_path / "base", BertModel(bert().config, add_pooling_layer=False))
     config = _lora("SEQ_CLS", ["query"])  # trained on a random pooler that nobody saved
     folder = _adapted(base, tmp_path / "lora", AutoModelForSequenceClassification, config)
-    message = _refusal(Source(folder), tmp_path)
+    message = _refusal(Origin(folder), tmp_path)
     assert "neither the adapter nor its base has bert.pooler.dense.bias, bert.pooler.dense.weight" in message
 
 
@@ -196,7 +196,7 @@ def test_a_head_that_nobody_has_is_named(tmp_path: Path) -> None:
 def test_an_embedder_needs_no_pooler(tmp_path: Path, pooler: bool) -> None:
     base = save_bert(tmp_path / "base", BertModel(bert().config, add_pooling_layer=pooler))
     folder = _adapted(base, tmp_path / "lora", AutoModel, _lora("FEATURE_EXTRACTION", ["query"]))
-    with opened(Source(folder), tmp_path) as found:
+    with opened(Origin(folder), tmp_path) as found:
         assert load_checkpoint(found.folder).task == "feature-extraction"
 
 
@@ -205,18 +205,18 @@ def test_a_base_larger_than_memory_is_refused_before_it_is_loaded(
 ) -> None:
     monkeypatch.setattr("edgelm_runtime.machine.memory_bytes", lambda: 1_000_000)
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", None)  # nothing is loaded
-    assert "memory: an export needs about" in _refusal(Source(adapter), tmp_path)
+    assert "memory: an export needs about" in _refusal(Origin(adapter), tmp_path)
 
 
 def test_a_quantized_base_is_refused(copied: Path, bert_folder: Path, tmp_path: Path) -> None:
     base = edit_config(
         Path(shutil.copytree(bert_folder, tmp_path / "base")), quantization_config={"quant_method": "bitsandbytes"}
     )
-    assert "quantization_config" in _refusal(Source(copied, base), tmp_path)
+    assert "quantization_config" in _refusal(Origin(copied, base), tmp_path)
 
 
 def test_a_base_for_what_is_no_adapter_is_refused(bert_folder: Path, tmp_path: Path) -> None:
-    assert "leave out --base" in _refusal(Source(bert_folder, bert_folder), tmp_path)
+    assert "leave out --base" in _refusal(Origin(bert_folder, bert_folder), tmp_path)
 
 
 def test_a_broken_number_of_an_adapter_is_found(copied: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from edgelm.cli import cli
 from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.checkpoint.checks import CHECKS
-from edgelm_export.checkpoint.sources import Source
+from edgelm_export.checkpoint.sources import Origin
 from edgelm_export.doctor import diagnose
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from tests.export.tiny import edit_config
@@ -31,7 +31,7 @@ def _doctor(*arguments: object) -> Result:
 
 
 def _states(folder: Path) -> dict[str, str]:
-    return {finding.check: finding.state for finding in diagnose(Source(folder)).findings}
+    return {finding.check: finding.state for finding in diagnose(Origin(folder)).findings}
 
 
 @pytest.mark.parametrize("name", ["bert_folder", "gpt2_folder"])
@@ -66,7 +66,7 @@ def test_an_export_stops_at_the_first_of_them(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UnsupportedCheckpoint) as refused:
         load_checkpoint(folder)
-    assert str(refused.value) == diagnose(Source(folder)).problems[0].text
+    assert str(refused.value) == diagnose(Origin(folder)).problems[0].text
 
 
 def test_what_should_be_known_is_a_note_and_no_problem(folder: Path, gpt2_folder: Path, tmp_path: Path) -> None:
@@ -82,6 +82,13 @@ def test_what_should_be_known_is_a_note_and_no_problem(folder: Path, gpt2_folder
     assert _states(writer)["prompts"] == "note"
 
 
+def test_an_export_says_what_should_be_known(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load_checkpoint(folder)
+    assert "note" not in capsys.readouterr().err
+    load_checkpoint(edit_config(folder, id2label=None, label2id=None))
+    assert capsys.readouterr().err.startswith("edgelm: note: labels: LABEL_0, LABEL_1: config.json does not name them")
+
+
 @pytest.mark.parametrize("what", ["nothing", "empty", "file"])
 def test_without_a_folder_one_problem_is_enough(tmp_path: Path, what: str) -> None:
     place = tmp_path / "checkpoint"
@@ -89,4 +96,4 @@ def test_without_a_folder_one_problem_is_enough(tmp_path: Path, what: str) -> No
         place.mkdir()
     elif what == "file":
         place.write_text("")
-    assert [(finding.check, finding.state) for finding in diagnose(Source(place)).findings] == [("source", "problem")]
+    assert [(finding.check, finding.state) for finding in diagnose(Origin(place)).findings] == [("source", "problem")]

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from edgelm_export import families
 from edgelm_export.checkpoint import load_checkpoint
-from edgelm_export.checkpoint.sources import Source
+from edgelm_export.checkpoint.sources import Origin
 from edgelm_export.doctor import diagnose
 from edgelm_export.quantize import scheme
 from edgelm_runtime.errors import UnsupportedCheckpoint
@@ -44,7 +44,7 @@ def _tokenizer_config(folder: Path, **fields: Any) -> Path:
 
 
 def _note(folder: Path, check: str) -> str:
-    (finding,) = [finding for finding in diagnose(Source(folder)).findings if finding.check == check]
+    (finding,) = [finding for finding in diagnose(Origin(folder)).findings if finding.check == check]
     assert finding.state == "note"
     return finding.text
 
@@ -106,7 +106,7 @@ def test_a_class_that_splits_otherwise_than_the_file_is_followed_and_noted(tmp_p
     folder = _tokenizer_config(save_bert(tmp_path / "bert"), tokenizer_class="BertTokenizer", do_lower_case=False)
     assert "splits 'The Box is RED' otherwise than tokenizer.json" in _note(folder, "tokenizer")
     _tokenizer_config(folder, tokenizer_class="PreTrainedTokenizerFast", model_max_length=96)
-    assert [finding.state for finding in diagnose(Source(folder)).findings].count("note") == 0
+    assert [finding.state for finding in diagnose(Origin(folder)).findings].count("note") == 0
 
 
 def test_several_end_tokens_are_noted(tmp_path: Path) -> None:

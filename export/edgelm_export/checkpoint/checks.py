@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +49,13 @@ def examine(reading: Reading) -> list[Finding]:
 
 
 def require(reading: Reading) -> None:
-    """Raise UnsupportedCheckpoint for the first problem."""
-    for check in CHECKS.values():
+    """Raise UnsupportedCheckpoint for the first problem; notes go to stderr."""
+    for name, check in CHECKS.items():
         try:
             check(reading)
-        except Note:
-            continue
+        except Note as note:
+            if name != "prompts":  # these may be among the export's options
+                print(f"edgelm: note: {name}: {note}", file=sys.stderr)
 
 
 def _folder(reading: Reading) -> str:

@@ -13,6 +13,8 @@ from edgelm_runtime.errors import UnsupportedCheckpoint
 # torch, transformers and onnxruntime before any weights; then the reference in float32 with its activations.
 _LIBRARIES = 700_000_000
 _REFERENCE = 4.2
+# Large weights in half precision stay mapped and are widened layer by layer.
+_LARGE, _MAPPED = 2 << 30, 3.3
 _BUNDLE = 1.05  # bytes a parameter in int8, scales and norms included
 _CANDIDATES = 4  # bundles of the schemes that are tried, and the one that is written
 
@@ -30,7 +32,9 @@ def export_needs(weights: Safetensors) -> Needs:
     """An estimate for an int8 export of ``weights``."""
     parameters = weights.elements
     bundle = int(_BUNDLE * parameters)
-    return Needs(int(_LIBRARIES + _REFERENCE * parameters), _CANDIDATES * bundle, bundle)
+    mapped = 4 * parameters > _LARGE and set(weights.dtypes) <= {"BF16", "F16"}
+    memory = _LIBRARIES + (_MAPPED if mapped else _REFERENCE) * parameters
+    return Needs(int(memory), _CANDIDATES * bundle, bundle)
 
 
 def check_memory(needs: Needs) -> str:

@@ -14,7 +14,7 @@ from edgelm_runtime.errors import UnsupportedCheckpoint
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """What the user names, and what may be done with it.
 
     ``place`` is a folder, or ORGANISATION/NAME on the hub. ``base`` is the same for the model that an adapter is merged
@@ -40,45 +40,45 @@ class Opened:
 
 
 @contextmanager
-def opened(source: Source, scratch: Path) -> Iterator[Opened]:
+def opened(origin: Origin, scratch: Path) -> Iterator[Opened]:
     """The checkpoint as a folder to read; what has to be written for it lies in ``scratch`` until the end.
 
     Raises:
         UnsupportedCheckpoint: it cannot be found, fetched, merged or read without running code.
     """
-    folder = readable_folder(_located(source.place, source))
-    how = "a folder" if folder == source.place else "of the hub"
+    folder = readable_folder(_located(origin.place, origin))
+    how = "a folder" if folder == origin.place else "of the hub"
     adapter = adapters.is_adapter(folder)
-    pickled = source.allow_pickle and pickles.is_pickled(folder)
-    if source.base is not None and not adapter:
+    pickled = origin.allow_pickle and pickles.is_pickled(folder)
+    if origin.base is not None and not adapter:
         raise UnsupportedCheckpoint(f"{folder} is no adapter (no {adapters.CONFIG}); leave out --base")
     if not adapter and not pickled:
         yield Opened(folder, how)
         return
     with _folder_in(scratch) as temporary:
         # The name stays: it is what errors and the manifest say.
-        into = Path(temporary) / source.place.resolve().name
+        into = Path(temporary) / origin.place.resolve().name
         if pickled:
             yield Opened(pickles.unpickle(folder, into), f"{how}, its pickles read as tensors")
         else:
-            yield _merged(source, folder, into)
+            yield _merged(origin, folder, into)
 
 
-def _merged(source: Source, folder: Path, into: Path) -> Opened:
-    adapter = adapters.read_adapter(folder, allow_pickle=source.allow_pickle)
-    base = _base(source, adapter)
-    if source.allow_pickle and pickles.is_pickled(base):
+def _merged(origin: Origin, folder: Path, into: Path) -> Opened:
+    adapter = adapters.read_adapter(folder, allow_pickle=origin.allow_pickle)
+    base = _base(origin, adapter)
+    if origin.allow_pickle and pickles.is_pickled(base):
         base = pickles.unpickle(base, into.parent / "base" / base.name)
     merged = adapters.merge(adapter, base, into)
     return Opened(merged, f"an adapter ({adapter.kind}), merged into {base.name}")
 
 
-def _base(source: Source, adapter: adapters.Adapter) -> Path:
-    if source.base is None and not adapter.base:
+def _base(origin: Origin, adapter: adapters.Adapter) -> Path:
+    if origin.base is None and not adapter.base:
         raise UnsupportedCheckpoint(f"{adapter.folder} is an adapter that names no base; name it with --base DIR")
-    named = source.base or adapter.local_base or Path(adapter.base)
+    named = origin.base or adapter.local_base or Path(adapter.base)
     try:
-        return readable_folder(_located(named, source))
+        return readable_folder(_located(named, origin))
     except UnsupportedCheckpoint as error:
         raise UnsupportedCheckpoint(
             f"{adapter.folder} is an adapter, and its base {str(named)!r} cannot be had ({error}); "
@@ -86,11 +86,11 @@ def _base(source: Source, adapter: adapters.Adapter) -> Path:
         ) from error
 
 
-def _located(place: Path, source: Source) -> Path:
+def _located(place: Path, origin: Origin) -> Path:
     """The folder itself, or the hub's under that name where no folder can be meant."""
     if place.exists() or place.is_absolute() or len(place.parts) != 2 or Path(place.parts[0]).exists():
         return place
-    return hub.download(place.as_posix(), allow_pickle=source.allow_pickle)
+    return hub.download(place.as_posix(), allow_pickle=origin.allow_pickle)
 
 
 def _folder_in(scratch: Path) -> tempfile.TemporaryDirectory[str]:
