@@ -53,7 +53,9 @@ class WeightsWriter:
         self._end = 0
 
     def add(self, name: str, array: NDArray[Any]) -> None:
-        """Take a tensor of float32 or 16, int64, 32 or 8, or uint8, in C order."""
+        """Take a tensor of float32 or 16, int64, 32 or 8, or uint8, in C order; of a name that it has, nothing."""
+        if name in self._header or name in self._waiting:
+            return
         if array.nbytes % ALIGNMENT:
             self._waiting[name] = array
         else:

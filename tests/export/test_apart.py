@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import safetensors.numpy
 
 from edgelm_export.apart import ALIGNMENT, WeightsFile, WeightsWriter, written_in
 from edgelm_export.families import Wanted, gpt2, llama
-from edgelm_export.graph import GraphBuilder
+from edgelm_export.graph import LARGE_BYTES, OPSET, WEIGHTS_FILE, GraphBuilder, Shelf
 from edgelm_export.quantize import scheme
 from edgelm_runtime.bundle import open_bundle, write_bundle
+from edgelm_runtime.session import SessionOptions, create_session, run
+from edgelm_runtime.weights import Weights
 from tests.export import tiny
 
 SCHEMES = ("fp32", "int8", "int8-static", "int8-mixed", "int8-blocks", "int4-32", "int4-64", "int4-128")
@@ -89,6 +92,25 @@ def test_equal_large_weights_are_stored_once() -> None:
     assert graph.weight("other", table + 1) is not graph.weight("shared", table)
 
 
+def test_two_graphs_share_what_is_large() -> None:
+    table = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+    reads = GraphBuilder("reads", shelf=Shelf(apart_from=0))
+    writes = GraphBuilder("writes", shelf=reads.shelf)
+    for graph, name in ((reads, "shared"), (writes, "head")):
+        assert graph.weight(name, table.copy()).name == "shared"
+        own = graph.weight(f"own_{name}", table + len(name))
+        graph.output(graph.add(graph.input("x", ir.DataType.FLOAT, [64, 32]), own), "y", ir.DataType.FLOAT, [64, 32])
+    with pytest.raises(ValueError, match="shared stands for different weights"):
+        GraphBuilder("third", shelf=reads.shelf).weight("shared", table + 1)
+    model = writes.serialize(reads)
+    assert model.weights is not None
+    assert model.encoder is not None
+    stored = safetensors.numpy.load(content(model.weights))
+    assert stored.keys() == {"shared", "own_shared", "own_head"}
+    for graph_bytes, names in ((model.graph, {"shared", "own_head"}), (model.encoder, {"shared", "own_shared"})):
+        assert set(ir.serde.deserialize_model(_parsed(graph_bytes)).graph.initializers) == names
+
+
 @pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_a_tied_table_is_stored_once_in_every_scheme(name: str, kind: str) -> None:
@@ -133,3 +155,29 @@ def test_a_bundle_takes_a_file_in_parts_and_an_export_gives_the_same_bytes_again
             f"weights.{index}" for index in range(3)
         }
     assert found[0] == found[1]
+
+
+def test_weights_above_what_protobuf_can_hold_are_read_where_they_lie(tmp_path: Path) -> None:
+    """A table of 2.2 GB, all but its last row a hole in the file, so that hardly anything is written or read."""
+    rows, width = 2_200_000, 1000
+    entry = {"dtype": "I8", "shape": [rows, width], "data_offsets": [0, rows * width]}
+    header = json.dumps({"table": entry}).encode()
+    start = 8 + len(header)
+    with (tmp_path / WEIGHTS_FILE).open("w+b") as sparse:
+        sparse.write(len(header).to_bytes(8, "little") + header)
+        sparse.seek(start + (rows - 1) * width)
+        sparse.write(np.full(width, 7, np.int8).tobytes())
+        sparse.flush()
+        mapped = mmap.mmap(sparse.fileno(), 0, access=mmap.ACCESS_READ)
+    shape = ir.Shape([rows, width])
+    outside = ir.ExternalTensor(WEIGHTS_FILE, start, rows * width, ir.DataType.INT8, shape=shape, name="table")
+    table = ir.Value(name="table", type=ir.TensorType(ir.DataType.INT8), shape=shape, const_value=outside)
+    ids = ir.Value(name="ids", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["n"]))
+    found = ir.Value(name="rows", type=ir.TensorType(ir.DataType.INT8), shape=ir.Shape(["n", width]))
+    gather = ir.node("Gather", [table, ids], {"axis": 0}, outputs=[found])
+    graph = ir.Graph([ids], [found], nodes=[gather], initializers=[table], opset_imports={"": OPSET}, name="large")
+    model = ir.serde.serialize_model(ir.Model(graph, ir_version=10)).SerializeToString()
+    assert len(model) < LARGE_BYTES
+    session = create_session(model, SessionOptions(1), Weights(WEIGHTS_FILE, mapped))
+    (answer,) = run(session, {"ids": np.array([0, rows - 1])}, ["rows"])
+    assert answer.sum(axis=1).tolist() == [0, 7 * width]

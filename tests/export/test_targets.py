@@ -52,6 +52,17 @@ def test_each_target_has_its_variant_and_the_cpu_comes_first(everywhere: Path) -
     assert {"golden.json", "golden-fp16.json", "model-qdq-int8.onnx"} <= set(manifest.files)
 
 
+def test_half_precision_stands_beside_the_graph_too(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgelm_runtime.placement import LoadOptions
+
+    monkeypatch.setattr("edgelm_export.graph.APART_BYTES", 0)
+    export(ExportOptions(bert_folder, tmp_path / "bundle", targets=("cpu", "cuda")))
+    assert "model-fp16.safetensors" in open_bundle(tmp_path / "bundle").manifest.files
+    assert verify_bundle(tmp_path / "bundle", LoadOptions(variant="fp16")).golden > 0
+
+
 @pytest.mark.parametrize("variant", ["cpu-int8", "qdq-int8", "fp16", "fp32"])
 def test_each_variant_answers_as_its_own_goldens_say_and_near_the_others(everywhere: Path, variant: str) -> None:
     from edgelm_runtime.placement import LoadOptions

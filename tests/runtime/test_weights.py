@@ -52,6 +52,12 @@ def test_tensors_are_read_where_they_lie() -> None:
     assert list(found.arrays) == ["weights", "t"]
 
 
+def test_half_precision_is_read() -> None:
+    numbers = np.array([1.5, -2.0], np.float16).tobytes()
+    found = weights({"weights": entry("F16", (2,), (0, 4))}, numbers)
+    np.testing.assert_array_equal(found.arrays["weights"], np.array([1.5, -2.0], np.float16))
+
+
 @pytest.mark.parametrize(
     ("header", "why"),
     [
