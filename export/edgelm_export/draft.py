@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from edgelm_export.architecture import graph_kind
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.checkpoint.reading import GENERATORS
 from edgelm_runtime.errors import InputError
@@ -59,6 +60,7 @@ def draft_manifest(checkpoint: Checkpoint, options: ExportOptions, variant: Vari
         quality={},
         provenance={
             "checkpoint": options.origin.name,
+            "graph": graph_kind(checkpoint.architecture),
             "training_data": list(options.training_data),
             "recipe": list(options.recipe),
             "tools": {tool: version(tool) for tool in TOOLS},

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgelm_export import families, taskmetrics, verify
+from edgelm_export import taskmetrics, verify
 from edgelm_export.apart import written_in
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.checkpoint.reading import GENERATORS
@@ -231,9 +231,9 @@ class _Source:
 
         Its folder has the scheme's name: there is one bundle of a name.
         """
-        checkpoint, family = self.checkpoint, families.family(self.checkpoint.family)
+        checkpoint = self.checkpoint
         with written_in(self.scratch):
-            model = family.build(checkpoint.weights, checkpoint.config, used, checkpoint.wanted)
+            model = checkpoint.architecture.build(checkpoint.weights, checkpoint.config, used, checkpoint.wanted)
         contents: dict[str, Content] = {
             MODEL_FILE: model.graph, TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: b"{}",
         }  # fmt: skip

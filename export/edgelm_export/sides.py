@@ -58,9 +58,9 @@ class Side:
         model = load(self.bundle.path, task=task)
         if self.checkpoint is None:
             return model if classifies else lambda text: _generated(model, text)
-        from edgelm_export.reference import Reference
+        from edgelm_export.graph_reference import reference_of
 
-        reference = Reference(self.checkpoint)
+        reference = reference_of(self.checkpoint)
         if classifies:
             return lambda text: reference.logits(model.windows(text))
 

@@ -110,9 +110,9 @@ def evaluate_bundle(folder: Path, serves: Sequence[str], rows: Sequence[Row]) ->
 
 def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[str], rows: Sequence[Row]) -> Evaluation:
     """The same metrics of the checkpoint in torch, on the token ids that the bundle in ``folder`` reads."""
-    from edgelm_export.reference import Reference
+    from edgelm_export.graph_reference import reference_of
 
-    reference = Reference(checkpoint)
+    reference = reference_of(checkpoint)
     if serves[0] in ENCODERS:
         return evaluate_encoder(load(folder, task=serves[0]), rows, lambda row: reference.logits([row])[0])
 

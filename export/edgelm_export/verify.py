@@ -110,7 +110,7 @@ def consult(
 
     ``calibration`` are further texts for the ranges alone. Torch's model is loaded and let go in here.
     """
-    from edgelm_export.reference import Reference
+    from edgelm_export.graph_reference import reference_of
 
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
     inputs = [(task, text) for task in draft.serves for text in verification_inputs(task, draft.languages)]
@@ -118,7 +118,7 @@ def consult(
     encodes = checkpoint.decoder is not None
     rows = [row_of(tokenizer, draft.prompts.get(task), text, encodes=encodes) for task, text in chosen]
     further = [row_of(tokenizer, None, paired(text) if checkpoint.wanted.pairs else text) for text in calibration]
-    reference = Reference(checkpoint)
+    reference = reference_of(checkpoint)
     begun = reference.begun(rows, tokenizer.spec.eos_id, BEGINNING_TOKENS) if encodes else []
     outputs, ranges = reference.logits_and_ranges([*(begun or rows), *further])
     for (_, text), expected in zip(chosen, outputs, strict=False):
@@ -163,11 +163,11 @@ def row_of(tokenizer: TextTokenizer, template: str | None, text: Text, *, encode
 
 def spans_of(checkpoint: Checkpoint, texts: Sequence[Text], method: str) -> Mapping[str, Span]:
     """The spans of the inputs of every linear layer of a classifier over `texts`, by `calibration.METHODS`."""
-    from edgelm_export.reference import Reference
+    from edgelm_export.graph_reference import reference_of
 
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
     calibration = Calibration(method)
-    Reference(checkpoint).watched([row_of(tokenizer, None, text) for text in texts], calibration.collect)
+    reference_of(checkpoint).watched([row_of(tokenizer, None, text) for text in texts], calibration.collect)
     return calibration.spans()
 
 

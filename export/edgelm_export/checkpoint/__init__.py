@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export import families
+from edgelm_export.architecture import graph_kind
 from edgelm_export.checkpoint.checks import require
 from edgelm_export.checkpoint.reading import PROMPTS_FILE, Reading
 from edgelm_export.checkpoint.weights import Safetensors
@@ -29,6 +30,7 @@ class Checkpoint:
 
     folder: Path
     config: Mapping[str, Any]
+    architecture: families.Family
     weights: Safetensors
     tokenizer_json: bytes
     tokenizer: TokenizerSpec
@@ -52,8 +54,12 @@ class Checkpoint:
 
     @property
     def float32_bytes(self) -> int:
-        """Size in float32 of the weights that were read: old checkpoints hold masks and counters beside them."""
-        return 4 * self.weights.elements_read
+        """Size in float32 of the weights that were read: old checkpoints hold masks and counters beside them.
+
+        Of all that are there where the graph was not built from them.
+        """
+        built = graph_kind(self.architecture) == "built"
+        return 4 * (self.weights.elements_read if built else self.weights.elements)
 
 
 def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path(), *, pairs: bool = False) -> Checkpoint:
@@ -67,7 +73,7 @@ def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path()
     require(reading)
     tokenizer_json, spec = reading.tokenizer
     return Checkpoint(
-        reading.folder, reading.config, reading.weights, tokenizer_json, spec,
+        reading.folder, reading.config, reading.family, reading.weights, tokenizer_json, spec,
         reading.wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
         decoder=reading.decoder,
     )  # fmt: skip

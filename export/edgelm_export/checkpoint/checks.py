@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from edgelm_export.architecture import ORIGINS, graph_kind
 from edgelm_export.checkpoint.config import read_json, readable_folder
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
 from edgelm_export.checkpoint.reading import GENERATORS, Reading
@@ -72,7 +73,7 @@ def _config(reading: Reading) -> str:
 
 def _architecture(reading: Reading) -> str:
     reading.family.check(reading.config)
-    return f"{reading.config['model_type']}: the graph is built from the weights"
+    return f"{reading.config['model_type']}: {ORIGINS[graph_kind(reading.family)]}"
 
 
 def _task(reading: Reading) -> str:
@@ -92,6 +93,8 @@ def _weights(reading: Reading) -> str:
 
 def _tensors(reading: Reading) -> str:
     _ = reading.weights, reading.config
+    if graph_kind(reading.family) == "imported":
+        return "those of the graph"
     comparison = compare(reading.folder, reading.task)
     problem = comparison.problem()
     if problem:

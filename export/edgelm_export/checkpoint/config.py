@@ -38,7 +38,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Every field of config.json, those that it leaves out with transformers' defaults.
 
     Raises:
-        UnsupportedCheckpoint: none there, broken, quantized or pruned, or of an architecture without a family file.
+        UnsupportedCheckpoint: none there, broken, quantized or pruned, or of an unknown architecture.
     """
     if not (folder / "config.json").is_file():
         raise UnsupportedCheckpoint(
@@ -50,9 +50,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     if any((config.get("pruned_heads") or {}).values()):
         raise families.refuse("pruned_heads", config["pruned_heads"], "none")
     model_type = str(config.get("model_type"))
-    families.family(model_type)
     from transformers import CONFIG_MAPPING
 
+    if model_type not in CONFIG_MAPPING:
+        raise families.unknown(model_type)
     try:
         # transformers knows the defaults of fields that are left out, and other names of fields.
         complete: dict[str, Any] = CONFIG_MAPPING[model_type].from_dict(config).to_dict()
@@ -109,8 +110,9 @@ def problem_type_of(config: Mapping[str, Any], labels: Sequence[str]) -> str:
 def labels_of(config: Mapping[str, Any], weights: families.Weights) -> tuple[str, ...]:
     """The name of every class of a classifier, in the order of its logits."""
     bias = "classifier.out_proj.bias"
-    rows = weights(bias if bias in weights else "classifier.bias").shape[0]
     names = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
+    stored = next((name for name in (bias, "classifier.bias") if name in weights), None)
+    rows = len(names) if stored is None else weights(stored).shape[0]
     if sorted(names) != list(range(rows)):
         names = {index: f"LABEL_{index}" for index in range(rows)}
     return tuple(names[index] for index in range(rows))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgelm_export import families
+from edgelm_export.architecture import Imported, architecture_of
 from edgelm_export.checkpoint import text2text
 from edgelm_export.checkpoint.config import (
     check_task,
@@ -61,8 +62,8 @@ class Reading:
 
     @cached_property
     def family(self) -> families.Family:
-        """The family file, which honours every field of the configuration."""
-        family = families.family(str(self.config["model_type"]))
+        """What builds the graph, and honours every field of the configuration."""
+        family = architecture_of(self.folder, str(self.config["model_type"]))
         family.check(self.config)
         return family
 
@@ -75,7 +76,9 @@ class Reading:
 
     @cached_property
     def weights(self) -> Safetensors:
-        """The tensors."""
+        """The tensors; those of an ONNX file have no names to ask for."""
+        if isinstance(self.family, Imported):
+            return self.family.weights()
         return open_weights(self.folder)
 
     @cached_property

@@ -72,9 +72,17 @@ def family(model_type: str) -> Family:
     """
     if model_type not in supported():
         raise UnsupportedCheckpoint(
-            f"architecture {model_type!r} is not supported; supported are {', '.join(supported())}"
+            f"architecture {model_type!r} has no family file; those that have one are {', '.join(supported())}"
         )
     return cast(Family, importlib.import_module(f"{__name__}.{model_type.replace('-', '_')}"))
+
+
+def unknown(model_type: str) -> UnsupportedCheckpoint:
+    """The error for an architecture that can neither be built from its weights nor traced."""
+    return UnsupportedCheckpoint(
+        f"architecture {model_type!r} is not supported: it has no family file (those that have one are "
+        f"{', '.join(supported())}), and transformers does not know it, so that it cannot be traced either"
+    )
 
 
 def refuse(field: str, value: object, accepted: str) -> UnsupportedCheckpoint:

@@ -1,0 +1,189 @@
+"""A folder that optimum exported: its graph, checked before anything is read from beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgelm_export.architecture import ONNX_FILE
+from edgelm_export.checkpoint.weights import Safetensors
+from edgelm_export.families import Wanted
+from edgelm_export.graph import MICROSOFT
+from edgelm_export.passes.inputs import check_inputs
+from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.session import Session, SessionOptions, create_session, run
+
+LARGEST_BYTES = 2 << 30  # of a graph that is given to onnxruntime whole
+STATES = ("last_hidden_state", "token_embeddings")
+_DOMAINS = frozenset({"", "ai.onnx", MICROSOFT})
+_CONTROL = frozenset({"If", "Loop", "Scan"})
+_QUANTIZED = frozenset({
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "MatMulInteger", "QAttention",
+    "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "GatherBlockQuantized", "QGemm", "ConvInteger",
+})  # fmt: skip
+
+
+def open_graph(folder: Path) -> ir.Model:
+    """The graph of a folder, its external tensors not yet read.
+
+    Raises:
+        UnsupportedCheckpoint: not an ONNX file, quantized already, with operators that onnxruntime alone does not have,
+            with tensors outside the folder, or without the inputs of an encoder.
+    """
+    path = folder / ONNX_FILE
+    try:
+        model = ir.load(path)
+    except Exception as error:  # protobuf and onnx-ir raise whatever they meet
+        raise UnsupportedCheckpoint(f"{path}: not an ONNX file ({error}); export it again") from error
+    kinds = Counter(node.op_type for node in model.graph.all_nodes())
+    functions = {(key[0], key[1]) for key in model.functions}
+    strange = {
+        f"{node.domain}.{node.op_type}" for node in model.graph.all_nodes()
+        if node.domain not in _DOMAINS and (node.domain, node.op_type) not in functions
+    }  # fmt: skip
+    refused = {
+        "custom operators": (strange, "export it with operators of ONNX and com.microsoft only"),
+        "control flow": (_CONTROL & set(kinds), "export it again, traced for one task"),
+        "quantized operators": (_QUANTIZED & set(kinds), "give the float32 graph: edgelm quantizes it itself"),
+        "weights in half precision": (_half(model.graph), "export it in float32"),
+        "tensors outside the folder": (_outside(model.graph, folder), "copy them beside the graph and export it again"),
+    }
+    for what, (found, remedy) in refused.items():
+        if found:
+            raise UnsupportedCheckpoint(f"{path}: {what}: {', '.join(sorted(found)[:5])}; {remedy}")
+    check_inputs(model.graph, str(path))
+    return model
+
+
+def graph_for(folder: Path, wanted: Wanted) -> ir.Model:
+    """The graph with the wanted output alone, its tensors in memory.
+
+    Raises:
+        UnsupportedCheckpoint: it has no such output, or is too large.
+    """
+    model = _loaded(folder)
+    graph, output = model.graph, _output(model, wanted, folder)
+    if wanted.task == "feature-extraction":
+        output = _pooled(graph, output, wanted)
+    output.name = "embedding" if wanted.task == "feature-extraction" else "logits"
+    graph.outputs[:] = [output]
+    return model
+
+
+def graph_weights(folder: Path) -> Safetensors:
+    """The weights of a graph as those of a checkpoint: how many, and how large."""
+    return _GraphWeights(folder / ONNX_FILE, open_graph(folder).graph)
+
+
+class OnnxReference:
+    """The graph of a folder as it came, in float32 in onnxruntime: what a bundle of it is compared with."""
+
+    def __init__(self, folder: Path, wanted: Wanted) -> None:
+        model = _loaded(folder)
+        self._wanted = wanted
+        self._inputs = [str(value.name) for value in model.graph.inputs]
+        self._output = str(_output(model, wanted, folder).name)
+        self._session: Session = create_session(ir.serde.serialize_model(model).SerializeToString(), SessionOptions(1))
+
+    def output(self, ids: Sequence[int], segments: Sequence[int]) -> NDArray[np.float32]:
+        """Logits [labels] or [tokens, labels], or the pooled vector [width], of one row."""
+        rows = {"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": segments}
+        feeds = {name: np.array([rows[name]], np.int64) for name in self._inputs}
+        found: NDArray[np.float32] = run(self._session, feeds, [self._output])[0][0]
+        if self._wanted.task != "feature-extraction":
+            return found
+        vector = {"mean": found.mean(0), "cls": found[0], "lasttoken": found[-1]}[self._wanted.pooling]
+        return vector / max(float(np.linalg.norm(vector)), 1e-12) if self._wanted.normalize else vector
+
+
+class _GraphWeights(Safetensors):
+    def __init__(self, path: Path, graph: ir.Graph) -> None:
+        super().__init__({})
+        self._path = path
+        self._tensors = [value.const_value for value in graph.initializers.values() if value.const_value is not None]
+
+    @property
+    def elements(self) -> int:
+        return sum(tensor.size for tensor in self._tensors)
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        return tuple(sorted({str(tensor.dtype) for tensor in self._tensors}))
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self._tensors)
+
+    def by_file(self) -> dict[Path, list[str]]:
+        return {self._path: []}
+
+
+def _loaded(folder: Path) -> ir.Model:
+    model = open_graph(folder)
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    if size >= LARGEST_BYTES:
+        raise UnsupportedCheckpoint(
+            f"{folder / ONNX_FILE} has {size / 1e9:.1f} GB of weights; graphs are taken up to 2.1 GB: "
+            "give the checkpoint that it was exported from"
+        )
+    ir.external_data.load_to_model(model)
+    return model
+
+
+def _output(model: ir.Model, wanted: Wanted, folder: Path) -> ir.Value:
+    """The output that has the answer of the task."""
+    names = STATES if wanted.task == "feature-extraction" else ("logits",)
+    rank = 2 if wanted.task == "text-classification" else 3
+    for value in model.graph.outputs:
+        if value.name in names and (value.shape is None or len(value.shape) == rank):
+            return value
+    found = ", ".join(f"{value.name} {value.shape}" for value in model.graph.outputs)
+    raise UnsupportedCheckpoint(
+        f"{folder / ONNX_FILE}: the outputs are {found}; {wanted.task} needs {' or '.join(names)} with {rank} axes"
+    )
+
+
+def _pooled(graph: ir.Graph, states: ir.Value, wanted: Wanted) -> ir.Value:
+    """The vector [batch, width] from ``states`` [batch, sequence, width]."""
+
+    def number(name: str, array: NDArray[np.int64]) -> ir.Value:
+        value = ir.Value(name=name, const_value=ir.tensor(array), shape=ir.Shape(array.shape))
+        value.type = ir.TensorType(ir.DataType.INT64)
+        graph.register_initializer(value)
+        return value
+
+    if wanted.pooling == "mean":
+        node = ir.node("ReduceMean", [states, number("pooled_axis", np.array([1]))], {"keepdims": 0})
+    else:
+        row = number("pooled_row", np.array(0 if wanted.pooling == "cls" else -1))
+        node = ir.node("Gather", [states, row], {"axis": 1})
+    graph.append(node)
+    if wanted.normalize:
+        node = ir.node("LpNormalization", [node.outputs[0]], {"axis": -1, "p": 2})
+        graph.append(node)
+    (output,) = node.outputs
+    width = None if states.shape is None else states.shape[2]
+    output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["batch", width])
+    return output
+
+
+def _half(graph: ir.Graph) -> set[str]:
+    half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return {name for name, value in graph.initializers.items() if value.dtype in half}
+
+
+def _outside(graph: ir.Graph, folder: Path) -> set[str]:
+    """Locations of external tensors that are not plain names of files in the folder."""
+    found = set()
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            place = folder / tensor.location
+            if Path(tensor.location).name != str(tensor.location) or place.is_symlink() or not place.is_file():
+                found.add(str(tensor.location))
+    return found

@@ -1,0 +1,90 @@
+"""Architectures without a family file: traced with transformers' own ONNX exporter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from edgelm_export.families import Wanted
+from edgelm_export.graph import OPSET
+from edgelm_export.passes import quiet
+from edgelm_export.passes.inputs import IDS, MASK, SEGMENTS
+from edgelm_export.passes.layers import SCOPES
+from edgelm_runtime.errors import UnsupportedCheckpoint
+
+_ROWS, _TOKENS = 2, 9  # of the text that is traced; 1 would be taken for a fixed size
+
+
+class Answer(torch.nn.Module):  # type: ignore[misc]  # torch is not read by mypy here
+    """transformers' model with nothing but the wanted output: ``logits``, or ``embedding``, pooled."""
+
+    def __init__(self, model: Any, wanted: Wanted) -> None:
+        super().__init__()
+        self.model = model
+        self.wanted = wanted
+
+    def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """All inputs are int64 [batch, sequence], every row without padding."""
+        found = self.model(**inputs)
+        if self.wanted.task != "feature-extraction":
+            return {"logits": found.logits}
+        states = found.last_hidden_state
+        pooled = {"mean": lambda: states.mean(1), "cls": lambda: states[:, 0], "lasttoken": lambda: states[:, -1]}
+        vector = pooled[self.wanted.pooling or "mean"]()
+        return {"embedding": torch.nn.functional.normalize(vector, dim=-1) if self.wanted.normalize else vector}
+
+
+def load_model(folder: Path, task: str) -> Any:
+    """transformers' model of a checkpoint with the head of the task, in float32."""
+    import transformers
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    auto: Any = {
+        "text-classification": transformers.AutoModelForSequenceClassification,
+        "token-classification": transformers.AutoModelForTokenClassification,
+        "feature-extraction": transformers.AutoModel,
+    }[task]
+    # Eager attention is a product, a softmax and a product: what the fusions know, and without a mask nothing else.
+    return auto.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+def trace(model: Any, wanted: Wanted, reason: str) -> ir.Model:
+    """The graph of a torch model, with the inputs of ``passes.inputs``; batch and length are free.
+
+    Raises:
+        UnsupportedCheckpoint: it cannot be traced; the message begins with ``reason``, why it had to be.
+    """
+    from transformers.exporters import OnnxConfig, OnnxExporter
+
+    ids = torch.arange(_ROWS * _TOKENS).reshape(_ROWS, _TOKENS) % int(model.config.vocab_size)
+    inputs = {IDS: ids, MASK: torch.ones_like(ids)}
+    if wanted.pairs and int(getattr(model.config, "type_vocab_size", 0)) > 1:
+        inputs[SEGMENTS] = torch.zeros_like(ids)
+    options = OnnxConfig(dynamic=True, opset_version=OPSET)
+    try:
+        with quiet():
+            program: ir.Model = OnnxExporter().export(Answer(model, wanted), inputs, options).program
+    except Exception as error:  # torch raises whatever the tracer meets
+        first = next(iter(str(error).splitlines()), "")
+        raise UnsupportedCheckpoint(
+            f"{reason}, and tracing it failed: {type(error).__name__}: {first[:200]}; "
+            "use a checkpoint of a supported architecture"
+        ) from error
+    _name_as_in_torch(program.graph)
+    return program
+
+
+def _name_as_in_torch(graph: ir.Graph) -> None:
+    """Modules and weights without the name of the one around them, so that layers are called as in the checkpoint."""
+    for node in graph:
+        if SCOPES in node.metadata_props:
+            node.metadata_props[SCOPES] = node.metadata_props[SCOPES].replace("'model.", "'")
+    for value in list(graph.initializers.values()):
+        value.name = str(value.name).removeprefix("model.")

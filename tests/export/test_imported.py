@@ -1,0 +1,235 @@
+"""Folders that optimum exported: the graph is taken as it is, prepared, quantized, verified and bundled."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from onnx import TensorProto, helper
+from transformers import AutoModel
+
+from edgelm_export.checkpoint import load_checkpoint
+from edgelm_export.families import Wanted
+from edgelm_export.imported import OnnxReference, graph_for, open_graph
+from edgelm_export.passes import prepared
+from edgelm_export.pipeline import ExportOptions, export
+from edgelm_export.quantize import scheme
+from edgelm_runtime.bundle import open_bundle
+from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.loader import load
+from edgelm_runtime.verify import verify_bundle
+from tests.export.graphs import Answers
+from tests.export.tiny import CONTEXT, bert, rows, save_bert, torch_logits
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def _write(folder: Path, model: Any, output: str) -> Path:
+    """A folder as optimum writes it: TorchScript's graph, the configuration and the tokenizer."""
+    save_bert(folder, model)
+    (folder / "model.safetensors").unlink()
+
+    class Positional(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+            found = self.inner(input_ids=ids, attention_mask=mask, token_type_ids=segments)
+            return getattr(found, output)
+
+    ids = torch.arange(18).reshape(2, 9)
+    axes = {name: {0: "batch_size", 1: "sequence_length"} for name in (*INPUTS, output)}
+    if output == "logits":
+        axes[output] = {0: "batch_size"}
+    with warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(
+            Positional(), (ids, torch.ones_like(ids), torch.zeros_like(ids)), folder / "model.onnx",
+            input_names=list(INPUTS), output_names=[output], dynamic_axes=axes, opset_version=14, dynamo=False,
+        )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write(tmp_path_factory.mktemp("optimum") / "bert", bert(spread=0.1), "logits")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = AutoModel.from_config(bert().config).eval()
+    return _write(tmp_path_factory.mktemp("optimum") / "base", model, "last_hidden_state")
+
+
+def _prepared(folder: Path, wanted: Wanted) -> ir.Model:
+    return prepared(graph_for(folder, wanted), pairs=wanted.pairs, where="tiny").model
+
+
+def test_the_prepared_graph_equals_torch(classifier: Path) -> None:
+    model = bert(spread=0.1)
+    graph = _prepared(classifier, Wanted("text-classification", CONTEXT))
+    assert [value.name for value in graph.graph.inputs] == ["input_ids"]
+    kinds = {node.op_type for node in graph.graph}
+    assert {"LayerNormalization", "Gelu"} <= kinds
+    assert not {"ReduceMean", "Erf", "Where", "Range", "Pow"} & kinds
+    answers, small = Answers(graph, scheme("fp32")), Answers(graph, scheme("int8"))
+    for ids in rows(600, (1, 2, 9, 40, CONTEXT)):
+        expected = torch_logits(model, ids)
+        np.testing.assert_allclose(answers(ids), expected, rtol=0, atol=1e-4)
+        assert 0 < np.abs(small(ids) - expected).max() < 0.2 * np.abs(expected).max() + 0.02
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_states_are_pooled_as_the_reference_does(encoder: Path, pooling: str, normalize: bool) -> None:
+    wanted = Wanted("feature-extraction", CONTEXT, pooling, normalize)
+    answers, reference = Answers(_prepared(encoder, wanted), scheme("fp32")), OnnxReference(encoder, wanted)
+    for ids in rows(600, (1, 7, 33)):
+        expected = reference.output(ids, [0] * len(ids))
+        assert expected.shape == (64,)
+        np.testing.assert_allclose(answers(ids), expected, rtol=0, atol=1e-4)
+        if normalize:
+            assert np.linalg.norm(expected) == pytest.approx(1, abs=1e-5)
+
+
+def test_pairs_keep_the_segments(classifier: Path) -> None:
+    graph = _prepared(classifier, Wanted("text-classification", CONTEXT, pairs=True))
+    assert [value.name for value in graph.graph.inputs] == ["input_ids", "token_type_ids"]
+
+
+def test_a_folder_of_optimum_becomes_a_bundle_with_the_same_answers(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = export(ExportOptions(classifier, tmp_path / "bundle"))
+    assert report.parity.agreement == 1
+    assert report.scheme == "int8-mixed"
+    assert report.checkpoint_bytes > report.bundle_bytes
+    assert "the graph of model.onnx is taken as it is" in capsys.readouterr().err
+    manifest = open_bundle(tmp_path / "bundle").manifest
+    assert manifest.provenance["graph"] == "imported"
+    assert manifest.labels == ("negative", "positive")
+    verify_bundle(tmp_path / "bundle")
+    checkpoint, model = load_checkpoint(classifier), load(tmp_path / "bundle")
+    reference = OnnxReference(classifier, checkpoint.wanted)
+    ids = model.tokenize("物流很快，质量也好")
+    expected = reference.output(ids, [0] * len(ids))
+    np.testing.assert_allclose(model.infer(ids), expected, rtol=0, atol=0.05 * float(np.abs(expected).max()) + 0.02)
+
+
+def _rename_input(graph: Any) -> None:
+    for node in graph.node:
+        node.input[:] = ["tokens" if name == "input_ids" else name for name in node.input]
+    graph.input[0].name = "tokens"
+
+
+def _custom(graph: Any) -> None:
+    graph.node.append(helper.make_node("Fancy", ["logits"], ["fancier"], domain="my.company"))
+
+
+def _control(graph: Any) -> None:
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["logits"], ["same"])], "branch", [],
+        [helper.make_tensor_value_info("same", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    graph.node.append(helper.make_node("If", ["flag"], ["chosen"], then_branch=branch, else_branch=branch))
+
+
+def _quantized(graph: Any) -> None:
+    graph.node.append(helper.make_node("DynamicQuantizeLinear", ["logits"], ["a", "b", "c"]))
+
+
+def _outside(graph: Any) -> None:
+    tensor = graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "../x"), ("offset", "0"), ("length", "4")):
+        tensor.external_data.add(key=key, value=value)
+
+
+def _fixed(graph: Any) -> None:
+    for axis, size in enumerate((1, 16)):
+        graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+
+
+def _half(graph: Any) -> None:
+    graph.initializer.append(helper.make_tensor("half", TensorProto.FLOAT16, [1], [0.5]))
+
+
+def _another_output(graph: Any) -> None:
+    graph.output[0].name = "scores"
+
+
+REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
+    "custom": (_custom, r"custom operators: my\.company\.Fancy; export it with operators of ONNX"),
+    "control": (_control, "control flow: If; export it again"),
+    "quantized": (_quantized, "quantized operators: DynamicQuantizeLinear; give the float32 graph"),
+    "outside": (_outside, r"tensors outside the folder: \.\./x; copy them beside the graph"),
+    "half": (_half, "weights in half precision: half; export it in float32"),
+    "inputs": (
+        _rename_input,
+        "the graph has the inputs tokens, attention_mask, token_type_ids; accepted are input_ids",
+    ),
+    "fixed": (_fixed, r"the input input_ids is INT64 \[1,16\]; needed is int64 \[batch, sequence\]"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_graphs(classifier: Path, tmp_path: Path, change: Callable[[Any], None], message: str) -> None:
+    folder = _changed(classifier, tmp_path / "changed", change)
+    with pytest.raises(UnsupportedCheckpoint, match=message) as refused:
+        load_checkpoint(folder)
+    assert "\n" not in str(refused.value)
+
+
+def _changed(folder: Path, to: Path, change: Callable[[Any], None]) -> Path:
+    to.mkdir()
+    for file in folder.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    model = onnx.load(folder / "model.onnx")
+    change(model.graph)
+    (to / "model.onnx").write_bytes(model.SerializeToString())
+    return to
+
+
+def test_a_graph_without_the_output_of_its_task_is_refused(classifier: Path, tmp_path: Path) -> None:
+    folder = _changed(classifier, tmp_path / "changed", _another_output)
+    with pytest.raises(UnsupportedCheckpoint, match=r"the outputs are scores .*; text-classification needs logits"):
+        graph_for(folder, Wanted("text-classification", CONTEXT))
+
+
+def test_what_is_no_onnx_file_is_refused(classifier: Path, tmp_path: Path) -> None:
+    folder = _changed(classifier, tmp_path / "changed", lambda graph: None)
+    (folder / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(UnsupportedCheckpoint, match=r"model\.onnx: not an ONNX file"):
+        load_checkpoint(folder)
+
+
+def test_tensors_beside_the_graph_are_read(classifier: Path, tmp_path: Path) -> None:
+    folder = _changed(classifier, tmp_path / "changed", lambda graph: None)
+    model = onnx.load(folder / "model.onnx")
+    (folder / "model.onnx").unlink()
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx_data", size_threshold=64)
+    assert open_graph(folder).graph.initializers
+    wanted, ids = Wanted("text-classification", CONTEXT), rows(600, (7,))[0]
+    answers = Answers(_prepared(folder, wanted), scheme("fp32"))
+    np.testing.assert_allclose(answers(ids), torch_logits(bert(spread=0.1), ids), rtol=0, atol=1e-4)
+    (folder / "model.onnx_data").rename(tmp_path / "elsewhere")
+    (folder / "model.onnx_data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsupportedCheckpoint, match=r"tensors outside the folder: model\.onnx_data"):
+        open_graph(folder)
+
+
+def test_labels_are_those_of_the_configuration(classifier: Path, tmp_path: Path) -> None:
+    folder = _changed(classifier, tmp_path / "changed", lambda graph: None)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "bad", "1": "good"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_checkpoint(folder).labels == ("bad", "good")
