@@ -33,6 +33,8 @@ ENCODER_SCHEMES: Mapping[str, tuple[str, ...]] = {
     "int8": ("int8-mixed", "int8-folded", "int8", "int8-blocks"), "int4": ("int4-64", "int4-32"), "fp32": ("fp32",),
 }  # fmt: skip
 DECODER_SCHEMES: Mapping[str, tuple[str, ...]] = {**ENCODER_SCHEMES, "int8": ("int8-static", "int8-blocks")}
+# A text is read and an answer written: of scales that do not change with the neighbours the finer ones first.
+BOTH_SCHEMES: Mapping[str, tuple[str, ...]] = {**ENCODER_SCHEMES, "int8": ("int8-mixed", "int8-static", "int8-blocks")}
 MODEL_FILE, ENCODER_FILE, TOKENIZER_FILE = "model.onnx", "encoder.onnx", "tokenizer.json"
 
 
@@ -254,7 +256,8 @@ class _Source:
 
 def _schemes(options: ExportOptions, task: str) -> tuple[str, ...]:
     if options.block_size is None:
-        return (DECODER_SCHEMES if task in GENERATORS else ENCODER_SCHEMES)[options.precision]
+        chosen = {"text-generation": DECODER_SCHEMES, "text2text-generation": BOTH_SCHEMES}
+        return chosen.get(task, ENCODER_SCHEMES)[options.precision]
     if options.precision != "int4":
         raise InputError(f"a block size is for int4, not for {options.precision}; leave one of the two out")
     return (f"int4-{options.block_size}",)

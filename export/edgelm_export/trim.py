@@ -122,9 +122,12 @@ def trim(checkpoint: Checkpoint, by: str, templates: Iterable[str] = ()) -> tupl
     config = {**checkpoint.config, **_mapped(checkpoint.config, new), "vocab_size": len(kept)}
     spec = replace(checkpoint.tokenizer, **_mapped(vars(checkpoint.tokenizer), new))
     generation = {**checkpoint.generation, **_mapped(checkpoint.generation, new)}
+    decoder = checkpoint.decoder
+    if decoder is not None:
+        decoder = replace(decoder, **_mapped(vars(decoder), new))
     cut = replace(
         checkpoint, config=config, weights=weights, tokenizer_json=data, tokenizer=spec, generation=generation,
-        kept_ids=kept,
+        kept_ids=kept, decoder=decoder,
     )  # fmt: skip
     return cut, Trimmed(len(kept), rows - len(kept), weights.cut_bytes, Path(by).name)
 
@@ -151,7 +154,8 @@ def _corpus(path: Path) -> list[str]:
 
 def _ids_of(checkpoint: Checkpoint) -> Iterator[tuple[str, int]]:
     """Every token id that the configuration, the generation settings and the manifest's tokenizer name."""
-    for fields in (checkpoint.config, checkpoint.generation, vars(checkpoint.tokenizer)):
+    decoder = {} if checkpoint.decoder is None else vars(checkpoint.decoder)
+    for fields in (checkpoint.config, checkpoint.generation, vars(checkpoint.tokenizer), decoder):
         for name, value in fields.items():
             if _names_ids(name):
                 yield from ((name, each) for each in (value if isinstance(value, list) else [value]) if _is_id(each))
@@ -167,7 +171,8 @@ def _mapped(fields: Mapping[str, Any], new: Mapping[int, int]) -> dict[str, Any]
 
 
 def _names_ids(name: str) -> bool:
-    return name in ("bos_id", "eos_id", "pad_id") or name.endswith(("_token_id", "_token_ids"))
+    ours = ("bos_id", "eos_id", "pad_id", "start_id", "forced_bos_id")
+    return name in ours or name.endswith(("_token_id", "_token_ids"))
 
 
 def _is_id(value: object) -> bool:

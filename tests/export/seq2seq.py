@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import mmap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,20 +107,21 @@ def generate(model: Any, ids: Sequence[int], **options: Any) -> list[int]:
     return answer[: answer.index(END)] if END in answer else answer
 
 
-def train_tokenizer(bos: str | None = None) -> Any:
-    """A Unigram tokenizer as T5's (text, end); with ``bos`` as BART's around the text."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+def make_tokenizer(bos: str | None = None) -> Any:
+    """A Unigram tokenizer as T5's (text, end), without chance; with ``bos`` as BART's around the text."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.Unigram())
+    special = ["<pad>", "</s>", "<s>", "<start>", "<unk>"]
+    words = Counter(word for text in tiny.TEXTS for word in f" {text}".replace(" ", " \u2581").split())
+    letters = Counter(letter for word, count in words.items() for letter in word for _ in range(count))
+    counts = {**dict(words.most_common(60)), **letters}
+    pieces = [*((name, 0.0) for name in special), *((name, math.log(count / 1e4)) for name, count in counts.items())]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=4))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    special = ["<pad>", "</s>", "<s>", "<start>"]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=500, special_tokens=[*special, "<unk>"], unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(tiny.TEXTS, trainer)
+    tokenizer.add_special_tokens(special)
     around = "$A </s>" if bos is None else f"{bos} $A </s>"
     tokenizer.post_processor = processors.TemplateProcessing(
         single=around, special_tokens=[(name, index) for index, name in enumerate(special)]
@@ -132,7 +135,7 @@ def train_tokenizer(bos: str | None = None) -> Any:
 def save(folder: Path, model: Any, generation: Mapping[str, Any], **config: Any) -> Path:
     """Save a model with a tokenizer, further fields of config.json, and those of generation_config.json."""
     model.save_pretrained(folder)
-    train_tokenizer("<s>" if model.config.model_type == "bart" else None).save_pretrained(folder)
+    make_tokenizer("<s>" if model.config.model_type == "bart" else None).save_pretrained(folder)
     stored = {"decoder_start_token_id": START, "eos_token_id": END, "pad_token_id": 0, "bos_token_id": 2, **generation}
     (folder / "generation_config.json").write_text(json.dumps(stored), "utf-8")
     return tiny.edit_config(folder, **config)

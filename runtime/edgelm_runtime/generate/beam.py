@@ -161,10 +161,10 @@ def _ends_forced(model: GeneratorSession) -> bool:
 
 def _log_probabilities(model: GeneratorSession, beam: Beam, row: Row, options: GenerationOptions, left: int) -> Scores:
     """Log-probabilities, float64 [vocab], of the next token; rules on repeating change them as transformers does."""
-    row[model.suppressed] = -np.inf
     wide = row.astype(np.float64)
     wide -= wide.max()
     wide -= np.log(np.exp(wide).sum())
+    wide[model.suppressed] = -np.inf
     if beam.constraint is not None:
         allowed = row.copy()
         beam.constraint.mask(allowed, left)
