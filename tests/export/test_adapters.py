@@ -13,7 +13,13 @@ import torch
 from click.testing import CliRunner
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, BertModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    BertModel,
+)
 
 from edgelm.cli import cli
 from edgelm_export.checkpoint import load_checkpoint
@@ -21,6 +27,7 @@ from edgelm_export.checkpoint.sources import Origin, opened
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import UnsupportedCheckpoint
+from tests.export.seq2seq import seq2seq
 from tests.export.tiny import bert, edit_config, rows, save_bert, torch_logits
 
 
@@ -90,6 +97,16 @@ def test_a_merged_generator_answers_as_peft_does(gpt2_folder: Path, tmp_path: Pa
     folder = _adapted(gpt2_folder, tmp_path / "lora", AutoModelForCausalLM, config)
     expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(gpt2_folder), folder).eval()
     _compare(Origin(folder), expected, AutoModelForCausalLM, tmp_path)
+
+
+def test_a_merged_reader_and_writer_has_pefts_weights(tmp_path: Path) -> None:
+    base = save_bert(tmp_path / "t5", seq2seq("t5"))
+    folder = _adapted(base, tmp_path / "lora", AutoModelForSeq2SeqLM, _lora("SEQ_2_SEQ_LM", ["q", "v"]))
+    expected = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(base), folder).merge_and_unload()
+    with opened(Origin(folder), tmp_path) as found:
+        merged = AutoModelForSeq2SeqLM.from_pretrained(found.folder).state_dict()
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(merged[name], tensor)
 
 
 def test_a_base_in_half_precision_is_merged_in_float32(tmp_path: Path) -> None:
