@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgelm_export.evaluation import Evaluation, Example, Metrics
 from edgelm_export.finetune.data import Row, label_id
@@ -35,7 +36,11 @@ def evaluate_encoder(model: Any, rows: Sequence[Row], infer: Infer) -> Evaluatio
     scores = np.array([score for _, score in answered])
     expected = [_expected(kind, model.labels, row) for row in rows]
     task, metric = model.bundle.manifest.serves[0], METRICS[kind]
-    examples = [Example(task, str(row["text"]), right, metric) for row, right in zip(rows, expected, strict=True)]
+    second = [str(row.get("text_pair", "")) if model.bundle.manifest.pairs else "" for row in rows]
+    examples = [
+        Example(task, str(row["text"]), right, metric, other)
+        for row, right, other in zip(rows, expected, second, strict=True)
+    ]
     metrics = {metric: float(scores.mean())}
     if kind == "classes":
         metrics = _class_metrics(model.labels, rows, [answer for answer, _ in answered])
@@ -140,19 +145,30 @@ def _span_set(row: Row) -> set[Span]:
 
 
 def _similarity(model: Any, rows: Sequence[Row], first: Sequence[Any], infer: Infer) -> Evaluation:
-    """Spearman's rank correlation of the cosine of two texts' vectors with the right scores."""
-    from scipy.stats import spearmanr
+    """Spearman's rank correlation of the cosine of two texts' vectors with the right scores.
 
+    A row's score is its part of it: the product of its two ranks, standardised, whose mean is the correlation.
+    """
     second = [_result(model, {"text": row["text_pair"]}, infer) for row in rows]
     try:
         wanted = [float(row["score"]) for row in rows]
     except (TypeError, ValueError):
         raise InputError("score of every row must be a number: how similar text and text_pair are") from None
-    found = [_cosine(a.embedding, b.embedding) for a, b in zip(first, second, strict=True)]
     if len(set(wanted)) < 2:
         raise InputError(f"every row has the score {wanted[0]}: give rows that are similar, and rows that are not")
-    metrics = {"Spearman": 100.0 * float(spearmanr(wanted, found).statistic)}
-    return Evaluation(metrics, [], [f"{value:.2f}" for value in found], np.empty(0))
+    found = [_cosine(a.embedding, b.embedding) for a, b in zip(first, second, strict=True)]
+    scores = 100.0 * _standard_ranks(wanted) * _standard_ranks(found)
+    task = model.bundle.manifest.serves[0]
+    examples = [Example(task, str(row["text"]), str(row["score"]), "Spearman", str(row["text_pair"])) for row in rows]
+    return Evaluation({"Spearman": float(scores.mean())}, examples, [f"{value:.2f}" for value in found], scores)
+
+
+def _standard_ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """Ranks with mean 0 and deviation 1, equal values sharing theirs; all 0 where every value is the same."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values) - (len(values) + 1) / 2
+    return np.asarray(ranks / max(float(ranks.std()), 1e-12))
 
 
 def _cosine(left: Sequence[float], right: Sequence[float]) -> float:

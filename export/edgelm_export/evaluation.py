@@ -14,12 +14,16 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class Example:
-    """A row that was evaluated: what the model read, the right answer (a label or a text), the metric it counts for."""
+    """A row that was evaluated: what the model read, the right answer, the metric it counts for.
+
+    ``text_pair`` is the second text of a model that reads two.
+    """
 
     task: str
     text: str
     expected: str
     metric: str
+    text_pair: str = ""
 
 
 @dataclass(frozen=True)

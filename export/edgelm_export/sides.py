@@ -18,12 +18,13 @@ from edgelm_runtime.errors import BundleNotFound, InputError
 from edgelm_runtime.fields import MANIFEST_NAME
 from edgelm_runtime.loader import load
 from edgelm_runtime.tasks import ENCODERS
+from edgelm_runtime.tasks.reading import Text
 from edgelm_runtime.tokenizer import TextTokenizer
 
 ROUNDS = 3
 TIMED = 12  # texts of each round
 ANSWER_TOKENS = 32  # of a generator
-Answerer = Callable[[str], object]
+Answerer = Callable[[Text], object]
 
 
 @dataclass(frozen=True)
@@ -54,31 +55,32 @@ class Side:
 
     def answerer(self, task: str) -> Answerer:
         """Load it; a function that answers one text, a generator with so many tokens whatever they are."""
-        classifies = task in ENCODERS
+        reads = task in ENCODERS
         model = load(self.bundle.path, task=task)
         if self.checkpoint is None:
-            return model if classifies else lambda text: _generated(model, text)
+            return model if reads else lambda text: _generated(model, str(text))
         from edgelm_export.graph_reference import reference_of
 
         reference = reference_of(self.checkpoint)
-        if classifies:
-            return lambda text: reference.logits(model.windows(text))
+        if reads:
+            return lambda text: reference.logits(model.reader.read(text).rows)
 
-        def answer(text: str) -> object:
-            prompt = model.tokenize(text)
-            options = replace(model.options(temperature=0.0), max_new_tokens=_room(model, prompt))
-            return reference.greedy(prompt, options, None)
+        def answer(text: Text) -> object:
+            prompt = model.tokenize(str(text))
+            options = model.options(temperature=0.0, num_beams=1)
+            return reference.greedy(prompt, replace(options, max_new_tokens=_room(model, prompt)), None)
 
         return answer
 
 
 def _generated(model: Any, text: str) -> object:
     prompt = model.tokenize(text)
-    return model.infer(prompt, max_new_tokens=_room(model, prompt), temperature=0.0, ignore_eos=True)
+    return model.infer(prompt, max_new_tokens=_room(model, prompt), temperature=0.0, num_beams=1, ignore_eos=True)
 
 
 def _room(model: Any, prompt: Sequence[int]) -> int:
-    return min(ANSWER_TOKENS, model.context - len(prompt))
+    options = model.options(max_new_tokens=ANSWER_TOKENS)
+    return int(model.generator.room(len(model.generator.begin(prompt)), options))
 
 
 def open_sides(a: Path, b: Path) -> tuple[Side, Side]:
@@ -87,7 +89,7 @@ def open_sides(a: Path, b: Path) -> tuple[Side, Side]:
     Raises:
         InputError: two checkpoints, or two that do different things.
         BundleNotFound: there is neither a bundle nor a checkpoint.
-        BundleRejected, UnsupportedCheckpoint: one is there and cannot be used.
+        BundleRejected, UnsupportedCheckpoint: one is there and cannot be used, or is a checkpoint of another task.
     """
     bundles = [open_bundle(path, verify="lazy") if _is_bundle(path) else None for path in (a, b)]
     first = next((bundle for bundle in bundles if bundle is not None), None)
@@ -95,8 +97,9 @@ def open_sides(a: Path, b: Path) -> tuple[Side, Side]:
         raise InputError(
             f"{a} and {b} are two checkpoints; one of the two must be a bundle: write one with edgelm export"
         )
+    task, pairs = first.manifest.task, first.manifest.pairs
     one, other = (
-        Side(path, bundle or first, None if bundle else load_checkpoint(path))
+        Side(path, bundle or first, None if bundle else load_checkpoint(path, task, pairs=pairs))
         for path, bundle in zip((a, b), bundles, strict=True)
     )
     _check_alike(one, other)
@@ -116,13 +119,13 @@ def _is_bundle(folder: Path) -> bool:
 
 def _check_alike(a: Side, b: Side) -> None:
     facts = [
-        ("task", *(side.checkpoint.task if side.checkpoint else side.bundle.manifest.task for side in (a, b))),
+        ("task", a.bundle.manifest.task, b.bundle.manifest.task),
         ("labels", *(side.checkpoint.labels if side.checkpoint else side.bundle.manifest.labels for side in (a, b))),
     ]
     for what, mine, other in facts:
         if mine != other:
             raise InputError(
-                f"the {what} of {a.folder} is {_listed(mine)}, of {b.folder} {_listed(other)}: "
+                f"{a.folder} has the {what} {_listed(mine)}, {b.folder} {_listed(other)}: "
                 "compared are models that do the same"
             )
     if not served(a, b):
@@ -167,7 +170,8 @@ class Speed:
 def in_turns(sides: tuple[Side, Side], examples: Sequence[Example]) -> tuple[Speed, Speed]:
     """Load and answer in turns, every second round the other way round; the first answer of a round does not count."""
     task = examples[0].task
-    texts = [example.text for example in examples if example.task == task]
+    paired = sides[0].bundle.manifest.pairs
+    texts = [(one.text, one.text_pair) if paired else one.text for one in examples if one.task == task]
     texts = texts[:: -(-len(texts) // TIMED)]
     loads: tuple[list[float], list[float]] = ([], [])
     answers: tuple[list[float], list[float]] = ([], [])

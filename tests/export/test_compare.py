@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from scipy.stats import spearmanr
 
 from edgelm.cli import cli
 from edgelm_export import compare as compare_module
@@ -16,7 +19,7 @@ from edgelm_export.compare import compare
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.significance import mcnemar_exact
 from edgelm_export.texts import REVIEWS
-from edgelm_runtime.errors import BundleNotFound, InputError
+from edgelm_runtime.errors import BundleNotFound, InputError, UnsupportedCheckpoint
 from edgelm_runtime.loader import load
 from tests.export.rows import write_rows
 from tests.export.tiny import bert, save_bert
@@ -118,6 +121,40 @@ def test_the_command_prints_a_table(bundles: tuple[Path, Path], rows: Path) -> N
         assert expected in result.stdout
 
 
+def test_vectors_are_compared_by_their_rank_correlation(tmp_path: Path) -> None:
+    source = save_bert(tmp_path / "checkpoint", bert(spread=0.1))
+    export(ExportOptions(source, tmp_path / "bundle", task="embed"))
+    texts, draw = [*REVIEWS["en"], *REVIEWS["zh"]], np.random.default_rng(0)
+    data = [
+        {"text": one, "text_pair": other, "score": int(draw.integers(5))} for one, other in itertools.pairwise(texts)
+    ]
+    found = compare(source, tmp_path / "bundle", write_rows(tmp_path / "dev.jsonl", data))
+    model = load(tmp_path / "bundle")
+    vectors = np.array([model(text).embedding for text in texts])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = spearmanr([row["score"] for row in data], (vectors[:-1] * vectors[1:]).sum(axis=1)).statistic
+    (difference,) = found.differences
+    assert (difference.metric, difference.rows, difference.test) == ("Spearman", 39, "paired permutation")
+    assert difference.after == pytest.approx(100 * expected)
+    assert difference.after == pytest.approx(found.metrics[1]["Spearman"])
+    assert abs(difference.difference) < 5
+    assert all(speed.answer_ms > 0 for speed in found.speeds)
+
+
+def test_pairs_are_compared_as_pairs(tmp_path: Path) -> None:
+    source = save_bert(tmp_path / "checkpoint", bert(spread=0.1))
+    export(ExportOptions(source, tmp_path / "bundle", pairs=True))
+    texts = REVIEWS["en"]
+    data = [
+        {"text": one, "text_pair": other, "label": index % 2}
+        for index, (one, other) in enumerate(itertools.pairwise(texts))
+    ]
+    found = compare(tmp_path / "bundle", source, write_rows(tmp_path / "dev.jsonl", data))
+    assert found.rows == 19
+    assert found.agreement > 0.8
+    assert all(speed.answer_ms > 0 for speed in found.speeds)
+
+
 def _other_labels(folder: Path) -> Path:
     names = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
     return save_bert(folder / "labels", bert(spread=0.05, **names))
@@ -127,11 +164,11 @@ def test_models_that_do_different_things_are_refused(
     bundles: tuple[Path, Path], writer: tuple[Path, Path], rows: Path, tmp_path: Path, bert_folder: Path
 ) -> None:
     classifier = bundles[0]
-    with pytest.raises(InputError, match=r"the task of .* is text-classification, of .* text-generation"):
+    with pytest.raises(InputError, match=r"has the task text-classification, .* text-generation"):
         compare(classifier, writer[1], rows)
-    with pytest.raises(InputError, match=r"the task of .* is text-generation, of .* text-classification"):
+    with pytest.raises(UnsupportedCheckpoint, match=r"for 'text-generation', asked for was 'text-classification'"):
         compare(writer[0], classifier, rows)
-    with pytest.raises(InputError, match=r"the labels of .* is negative, positive, of .* bad, good"):
+    with pytest.raises(InputError, match=r"has the labels negative, positive, .* bad, good"):
         compare(classifier, _other_labels(tmp_path), rows)
     with pytest.raises(InputError, match="two checkpoints; one of the two must be a bundle"):
         compare(bert_folder, bert_folder, rows)
