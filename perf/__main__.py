@@ -7,7 +7,17 @@ import sys
 
 from perf.bench import ROOT
 
-MEASUREMENTS = ("cold_start", "throughput", "generation", "engine", "export_cost", "outliers", "network", "neighbour")
+MEASUREMENTS = (
+    "cold_start",
+    "throughput",
+    "generation",
+    "engine",
+    "export_cost",
+    "outliers",
+    "families",
+    "network",
+    "neighbour",
+)
 
 
 def main() -> None:

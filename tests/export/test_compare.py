@@ -21,6 +21,7 @@ from edgelm_export.significance import mcnemar_exact
 from edgelm_export.texts import REVIEWS
 from edgelm_runtime.errors import BundleNotFound, InputError, UnsupportedCheckpoint
 from edgelm_runtime.loader import load
+from tests.export import seq2seq
 from tests.export.rows import write_rows
 from tests.export.tiny import bert, save_bert
 
@@ -152,6 +153,15 @@ def test_pairs_are_compared_as_pairs(tmp_path: Path) -> None:
     found = compare(tmp_path / "bundle", source, write_rows(tmp_path / "dev.jsonl", data))
     assert found.rows == 19
     assert found.agreement > 0.8
+    assert all(speed.answer_ms > 0 for speed in found.speeds)
+
+
+def test_a_model_that_reads_and_writes_is_compared(tmp_path: Path) -> None:
+    source = seq2seq.save(tmp_path / "t5", seq2seq.seq2seq("t5"), {"max_length": 12})
+    export(ExportOptions(source, tmp_path / "bundle", prompts={"summary": "summarize: {text}"}))
+    found = compare(source, tmp_path / "bundle", write_rows(tmp_path / "dev.jsonl", PAIRS[:4]))
+    assert found.rows == 4
+    assert {one.metric for one in found.differences} == {"summary en ROUGE-L", "summary zh ROUGE-L"}
     assert all(speed.answer_ms > 0 for speed in found.speeds)
 
 
