@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,6 +122,8 @@ def consult(
     reference = reference_of(checkpoint)
     begun = reference.begun(rows, tokenizer.spec.eos_id, BEGINNING_TOKENS) if encodes else []
     outputs, ranges = reference.logits_and_ranges([*(begun or rows), *further])
+    del reference
+    gc.collect()  # layers that are widened hold themselves, and with them a mapping of the whole file
     for (_, text), expected in zip(chosen, outputs, strict=False):
         if not np.isfinite(expected).all():
             raise UnsupportedCheckpoint(
