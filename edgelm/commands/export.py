@@ -81,8 +81,6 @@ def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> 
 
     An adapter of peft is merged into its base first. What an export would trip over: edgelm doctor.
 
-    An adapter of peft is merged into its base first. What an export would trip over: edgelm doctor.
-
     The finished bundle is compared with the checkpoint in torch; a difference outside the tolerance
     stops the export and leaves nothing behind. Needs: pip install 'edgelm[export]'
     """
