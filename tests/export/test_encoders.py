@@ -35,8 +35,8 @@ AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 SEGMENTED = ("bert", "electra")
 # Every scheme, and how far from torch its logits may be on average, in standard deviations of torch's.
 SCHEMES = {
-    "fp32": 1e-5, "fp16": 0.01, "int8": 0.1, "int8-mixed": 0.1, "int8-static": 0.1, "int8-blocks": 0.05,
-    "qdq-int8": 0.1, "int4-32": 0.5, "int4-64": 0.5, "int4-128": 0.5,
+    "fp32": 1e-5, "fp16": 0.005, "int8": 0.04, "int8-mixed": 0.04, "int8-static": 0.08, "int8-blocks": 0.04,
+    "qdq-int8": 0.04, "int4-32": 0.4, "int4-64": 0.4, "int4-128": 0.4,
 }  # fmt: skip
 COMMON: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -268,9 +268,9 @@ def test_distances_beyond_the_last_bucket_in_a_long_text() -> None:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind not in ("xlm-roberta", "camembert")])
 def test_every_scheme_is_near_torch(kind: str, task: str, used: str) -> None:
-    model, want = encoder(kind, task, spread=0.08), wanted(task)
+    model, want = encoder(kind, task, spread=0.08, num_labels=5), wanted(task)
     graph = Session(built(model, want, used), want)
-    texts = rows(600, (1, 2, 7, 33, CONTEXT))
+    texts = rows(600, LENGTHS * 3)
     expected = [from_torch(model, want, ids) for ids in texts]
     error = np.concatenate([(graph(ids) - right).ravel() for ids, right in zip(texts, expected, strict=True)])
     size = np.concatenate([right.ravel() for right in expected]).std()
@@ -389,7 +389,7 @@ def test_every_family_is_exported_and_verified(kind: str, task: str, tmp_path: P
 
 def test_a_model_type_with_a_dash_is_found_under_its_own_name_alone(tmp_path: Path) -> None:
     assert families.family("xlm-roberta").TASKS == TASKS
-    with pytest.raises(UnsupportedCheckpoint, match="'xlm_roberta' is not supported"):
+    with pytest.raises(UnsupportedCheckpoint, match="'xlm_roberta' has no family file"):
         families.family("xlm_roberta")
     folder = saved(tmp_path / "checkpoint", encoder("xlm-roberta"))
     assert json.loads((folder / "config.json").read_text("utf-8"))["model_type"] == "xlm-roberta"
