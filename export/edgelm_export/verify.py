@@ -159,6 +159,9 @@ def row_of(tokenizer: TextTokenizer, template: str | None, text: Text, *, encode
         ids = tokenizer.encode_template(template, text=str(text))[: limit - 1]
         return Row(ids, [0] * len(ids))
     before, own = (text[0], text[1]) if isinstance(text, tuple) else (None, str(text))
+    if before is not None:  # a first text that fills the context leaves no room for the second
+        first, half = tokenizer.encode_parts(before), max(1, limit // 2 - len(tokenizer.encode("")))
+        before = before[: first.ends[half - 1]] if len(first.ids) > half else before
     parts = tokenizer.encode_parts(own, before)
     room = max(1, limit - len(parts.prefix) - len(parts.suffix))
     return Row(*parts.window(0, min(room, len(parts.ids))))

@@ -23,6 +23,7 @@ from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import Manifest
+from edgelm_runtime.tokenizer import TextTokenizer
 from tests.export.rows import write_rows
 
 LABELS = ("negative", "positive")
@@ -150,3 +151,12 @@ def test_an_export_refuses_such_a_file_before_any_work(bert_folder: Path, tmp_pa
     with pytest.raises(InputError, match="'great'"):
         export(ExportOptions(bert_folder, tmp_path / "bundle", eval_file=path))
     assert [found.name for found in tmp_path.iterdir()] == ["dev.jsonl"]
+
+
+def test_a_pair_is_cut_to_the_context_in_both_of_its_texts() -> None:
+    bundle = open_bundle(TINY, verify="lazy")
+    tokenizer = TextTokenizer(bundle.read("tokenizer.json"), bundle.manifest.tokenizer)
+    for pair in (("good " * 40, "bad"), ("good", "bad " * 40), ("good " * 40, "bad " * 40), ("good", "bad")):
+        row = verify.row_of(tokenizer, None, pair)
+        assert len(row.ids) == len(row.type_ids) <= bundle.manifest.tokenizer.max_tokens
+        assert {tokenizer.token_id("good"), tokenizer.token_id("bad")} <= set(row.ids)
