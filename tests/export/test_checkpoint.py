@@ -131,11 +131,17 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     assert "the tokenizer has 600 tokens, the model 300 rows" in _refusal(folder)
 
 
-@pytest.mark.parametrize("model_type", ["bloom", "t6", None, 5, "../gpt2"])
+@pytest.mark.parametrize("model_type", ["no_such", None, 5, "../gpt2"])
 def test_an_architecture_that_is_not_supported_lists_those_that_are(folder: Path, model_type: Any) -> None:
     edit_config(folder, model_type=model_type)
     message = _refusal(folder)
-    assert f"architecture {str(model_type)!r} is not supported; supported are bart, bert" in message
+    assert f"architecture {str(model_type)!r} is not supported: it has no family file (those that have" in message
+    assert "one are bart, bert" in message
+
+
+def test_the_weights_of_another_architecture_are_refused(folder: Path) -> None:
+    message = _refusal(edit_config(folder, model_type="albert"))
+    assert "the weights are not those that config.json describes (albert for text-classification)" in message
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,6 @@ def _config(reading: Reading) -> str:
 
 
 def _architecture(reading: Reading) -> str:
-    reading.family.check(reading.config)
     return f"{reading.config['model_type']}: {ORIGINS[graph_kind(reading.family)]}"
 
 
@@ -93,7 +92,7 @@ def _weights(reading: Reading) -> str:
 
 def _tensors(reading: Reading) -> str:
     _ = reading.weights, reading.config
-    if graph_kind(reading.family) == "imported":
+    if graph_kind(reading.architecture) == "imported":
         return "those of the graph"
     comparison = compare(reading.folder, reading.task)
     problem = comparison.problem()

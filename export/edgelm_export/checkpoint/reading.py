@@ -61,24 +61,28 @@ class Reading:
         return read_config(self.folder)
 
     @cached_property
+    def architecture(self) -> families.Family:
+        """What builds the graph, whether it honours the configuration or not."""
+        return architecture_of(self.folder, str(self.config["model_type"]))
+
+    @cached_property
     def family(self) -> families.Family:
         """What builds the graph, and honours every field of the configuration."""
-        family = architecture_of(self.folder, str(self.config["model_type"]))
-        family.check(self.config)
-        return family
+        self.architecture.check(self.config)
+        return self.architecture
 
     @cached_property
     def task(self) -> str:
         """Hugging Face's name of the task."""
         if self.sentence is None:
-            return task_of(self.config, self.family.TASKS, self.asked_task)
-        return check_task("feature-extraction", self.config, self.family.TASKS, self.asked_task)
+            return task_of(self.config, self.architecture.TASKS, self.asked_task)
+        return check_task("feature-extraction", self.config, self.architecture.TASKS, self.asked_task)
 
     @cached_property
     def weights(self) -> Safetensors:
         """The tensors; those of an ONNX file have no names to ask for."""
-        if isinstance(self.family, Imported):
-            return self.family.weights()
+        if isinstance(self.architecture, Imported):
+            return self.architecture.weights()
         return open_weights(self.folder)
 
     @cached_property
