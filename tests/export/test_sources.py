@@ -122,6 +122,7 @@ def test_only_what_an_export_reads_is_fetched(
     asked: dict[str, Any] = {}
 
     def fetch(name: str, allow_patterns: list[str]) -> str:
+        assert name not in asked  # once
         asked[name] = allow_patterns
         return str(bert_folder)
 
@@ -130,6 +131,22 @@ def test_only_what_an_export_reads_is_fetched(
         pass
     assert ("pytorch_model.bin" in asked["someone/tiny"]) is allow_pickle
     assert not any(name in asked["someone/tiny"] for name in ("*", "*.bin", "*.py", "*.onnx", "*.h5"))
+
+
+def test_a_graph_is_fetched_where_there_are_no_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def fetch(name: str, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(folder)
+
+    (folder / "model.safetensors").unlink()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    with opened(Origin(Path("someone/tiny")), tmp_path):
+        pass
+    assert ["model.onnx" in patterns for patterns in asked] == [False, True]
 
 
 def _pickle_weights(folder: Path, *, old: bool = False, shards: int = 1) -> None:

@@ -15,6 +15,9 @@ READ = (
 )  # fmt: skip
 PICKLES = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
+ONNX = ("model.onnx", "model.onnx_data", "model.onnx.data")
+
 
 def download(name: str, *, allow_pickle: bool) -> Path:
     """The folder of a model of the hub in the cache of huggingface_hub, fetched where there is a network.
@@ -27,7 +30,10 @@ def download(name: str, *, allow_pickle: bool) -> Path:
 
     wanted = [*READ, *(PICKLES if allow_pickle else ())]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
+        if not any(any(folder.rglob(pattern)) for pattern in WEIGHTS):
+            folder = Path(snapshot_download(name, allow_patterns=[*wanted, *ONNX]))
+        return folder
     except HFValidationError as error:
         raise UnsupportedCheckpoint(
             f"{name}: there is no such folder, and a name on the hub is ORGANISATION/NAME, of letters, digits and -_."
