@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx_ir as ir
 
@@ -15,9 +15,6 @@ from edgelm_export import families
 from edgelm_export.families import Wanted, Weights
 from edgelm_export.graph import Model
 from edgelm_export.quantize import Scheme
-
-if TYPE_CHECKING:
-    from edgelm_export.checkpoint.weights import Safetensors
 
 ONNX_FILE = "model.onnx"
 ORIGINS = {
@@ -97,12 +94,6 @@ class Imported(GraphSource):
 
         open_graph(self.folder)
 
-    def weights(self) -> Safetensors:
-        """The weights as those of a checkpoint."""
-        from edgelm_export.imported import graph_weights
-
-        return graph_weights(self.folder)
-
     def _read(self, wanted: Wanted) -> ir.Model:
         from edgelm_export.imported import graph_for
 
@@ -112,14 +103,19 @@ class Imported(GraphSource):
         return f"the graph of {ONNX_FILE} is taken as it is"
 
 
+def is_onnx(folder: Path) -> bool:
+    """Whether the folder has an ONNX file, and no weights that a graph could be built from or traced with."""
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    return (folder / ONNX_FILE).is_file() and not any((folder / name).is_file() for name in weights)
+
+
 def architecture_of(folder: Path, model_type: str) -> families.Family:
     """What builds the graph of the checkpoint in ``folder``: an ONNX file only where there are no weights.
 
     Raises:
         UnsupportedCheckpoint: no family file, and nothing that transformers could trace.
     """
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    if (folder / ONNX_FILE).is_file() and not any((folder / name).is_file() for name in weights):
+    if is_onnx(folder):
         return Imported(folder)
     if model_type in families.supported():
         return families.family(model_type)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from edgelm_export.architecture import ORIGINS, graph_kind
+from edgelm_export.architecture import ORIGINS, graph_kind, is_onnx
 from edgelm_export.checkpoint.config import read_json, readable_folder
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
 from edgelm_export.checkpoint.reading import GENERATORS, Reading
@@ -92,7 +92,7 @@ def _weights(reading: Reading) -> str:
 
 def _tensors(reading: Reading) -> str:
     _ = reading.weights, reading.config
-    if graph_kind(reading.architecture) == "imported":
+    if is_onnx(reading.folder):
         return "those of the graph"
     comparison = compare(reading.folder, reading.task)
     problem = comparison.problem()

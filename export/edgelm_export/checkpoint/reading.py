@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgelm_export import families
-from edgelm_export.architecture import Imported, architecture_of
+from edgelm_export.architecture import architecture_of, is_onnx
 from edgelm_export.checkpoint import text2text
 from edgelm_export.checkpoint.config import (
     check_task,
@@ -81,9 +81,11 @@ class Reading:
     @cached_property
     def weights(self) -> Safetensors:
         """The tensors; those of an ONNX file have no names to ask for."""
-        if isinstance(self.architecture, Imported):
-            return self.architecture.weights()
-        return open_weights(self.folder)
+        if not is_onnx(self.folder):
+            return open_weights(self.folder)
+        from edgelm_export.imported import graph_weights  # which reads checkpoints
+
+        return graph_weights(self.folder)
 
     @cached_property
     def tokenizer(self) -> tuple[bytes, TokenizerSpec]:
