@@ -20,7 +20,7 @@ from edgelm_runtime.errors import ExportError
 from edgelm_runtime.loader import load
 from edgelm_runtime.tasks import ENCODERS
 from perf.bench import Figure, Report, arguments, table
-from tests.export import seq2seq, tiny
+from tests.export import graphs, seq2seq, tiny
 
 LARGEST_ERROR, LEAST_SAME = 1e-4, 0.99
 CLEAR = 2.0  # a decision is clear where torch's first choice leads by so many mean errors
@@ -46,6 +46,9 @@ def models() -> Iterator[tuple[str, Save]]:
     for kind in tiny.ENCODERS:
         for task in tiny.AUTO:
             yield f"{kind}-{task}", lambda folder, kind=kind, task=task: _with_tokenizer(folder, kind, task)
+    for kind in graphs.TRACED:
+        for task in graphs.TASKS:
+            yield f"{kind}-{task}, traced", lambda folder, kind=kind, task=task: graphs.save(folder, kind, task)
     yield "gpt2", tiny.save_gpt2
     for kind in tiny.SHAPES:
         yield kind, lambda folder, kind=kind: tiny.save_gpt2(folder, tiny.decoder(kind, spread=0.05))

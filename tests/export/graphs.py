@@ -48,7 +48,7 @@ def model(kind: str, task: str, spread: float = 0.1, **config: Any) -> Any:
 
 def save(folder: Path, kind: str, task: str, **config: Any) -> Path:
     """Save such a model with a tokenizer."""
-    return save_bert(folder, model(kind, task, **config))
+    return save_bert(folder, model(kind, task, **{"spread": 0.05, **config}))
 
 
 def output(torch_model: Any, wanted: Wanted, ids: Sequence[int]) -> NDArray[np.float32]:

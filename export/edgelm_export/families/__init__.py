@@ -80,8 +80,8 @@ def family(model_type: str) -> Family:
 def unknown(model_type: str) -> UnsupportedCheckpoint:
     """The error for an architecture that can neither be built from its weights nor traced."""
     return UnsupportedCheckpoint(
-        f"architecture {model_type!r} is not supported: it has no family file (those that have one are "
-        f"{', '.join(supported())}), and transformers does not know it, so that it cannot be traced either"
+        f"architecture {model_type!r} is not supported; supported are {', '.join(supported())}, which have family "
+        "files, and the encoders that transformers traces: it does not know this one"
     )
 
 
