@@ -92,8 +92,8 @@ def compare(a: Path, b: Path, eval_file: Path) -> Comparison:
 
     Raises:
         InputError: two checkpoints, two that do different things, or an evaluation file that cannot be used.
-        BundleNotFound: there is neither a bundle nor a checkpoint at one of the paths.
-        BundleRejected, UnsupportedCheckpoint: one is there and cannot be used.
+        BundleNotFound: one of the folders is not there.
+        BundleRejected, UnsupportedCheckpoint: one is there and cannot be used, or is a checkpoint of another task.
     """
     sides = open_sides(a, b)
     serves = served(*sides)

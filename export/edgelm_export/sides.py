@@ -24,6 +24,7 @@ from edgelm_runtime.tokenizer import TextTokenizer
 ROUNDS = 3
 TIMED = 12  # texts of each round
 ANSWER_TOKENS = 32  # of a generator
+WEIGHTS = ("*.safetensors", "*.onnx*", "*.bin")  # a checkpoint's, of the first kind that is there
 Answerer = Callable[[Text], object]
 
 
@@ -45,7 +46,8 @@ class Side:
         """Size of all files of a bundle, or of a checkpoint's weights."""
         if self.checkpoint is None:
             return sum(entry.size for entry in self.bundle.manifest.files.values())
-        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+        found = (sorted(self.folder.rglob(kind)) for kind in WEIGHTS)
+        return sum(path.stat().st_size for path in next(filter(None, found), []))
 
     def evaluate(self, serves: Sequence[str], rows: Sequence[Row]) -> Evaluation:
         """Metrics and answers on rows of ``evaluation_rows``."""
@@ -88,7 +90,7 @@ def open_sides(a: Path, b: Path) -> tuple[Side, Side]:
 
     Raises:
         InputError: two checkpoints, or two that do different things.
-        BundleNotFound: there is neither a bundle nor a checkpoint.
+        BundleNotFound: one of the folders is not there.
         BundleRejected, UnsupportedCheckpoint: one is there and cannot be used, or is a checkpoint of another task.
     """
     bundles = [open_bundle(path, verify="lazy") if _is_bundle(path) else None for path in (a, b)]
@@ -107,14 +109,9 @@ def open_sides(a: Path, b: Path) -> tuple[Side, Side]:
 
 
 def _is_bundle(folder: Path) -> bool:
-    if (folder / MANIFEST_NAME).is_file():
-        return True
-    if (folder / "config.json").is_file():
-        return False
-    raise BundleNotFound(
-        f"{folder}: neither a bundle ({MANIFEST_NAME}) nor a checkpoint (config.json) is there; "
-        "give the folder that edgelm export or transformers' save_pretrained wrote"
-    )
+    if not folder.is_dir():
+        raise BundleNotFound(f"{folder}: no such folder; give that of a bundle, or of the checkpoint of one")
+    return (folder / MANIFEST_NAME).is_file()
 
 
 def _check_alike(a: Side, b: Side) -> None:

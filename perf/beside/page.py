@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from perf.beside.report import cell
@@ -47,3 +48,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def fill(path: Path, begin: str, end: str, section: str) -> None:
+    """Write a section between its two marks, and leave the words around them; a new page where there is none."""
+    text = path.read_text("utf-8") if path.is_file() else f"{begin}\n{end}\n"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n{section}{end}{after}", "utf-8")

@@ -222,7 +222,9 @@ def test_an_evaluation_file_that_proves_nothing_ends_with_5(
 
 
 def test_what_is_not_there_is_named(bundles: tuple[Path, Path], rows: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleNotFound, match=r"neither a bundle .* nor a checkpoint"):
+    with pytest.raises(BundleNotFound, match="no such folder"):
+        compare(bundles[0], tmp_path / "nothing", rows)
+    with pytest.raises(UnsupportedCheckpoint, match=r"no config\.json"):
         compare(bundles[0], tmp_path, rows)
     missing = _command(bundles[0], tmp_path / "nothing", "--eval", rows)
     assert (missing.exit_code, missing.stdout) == (3, "")
