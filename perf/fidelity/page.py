@@ -12,17 +12,13 @@ from perf.beside import chart
 from perf.beside import page as beside
 from perf.fidelity.report import HEADER, cells
 
-BEGIN, END = "<!-- written by make perf-fidelity -->", "<!-- end -->"
+BEGIN, END = "<!-- written by make perf-fidelity -->", "<!-- end of peers -->"
 PANELS = (("difference", "points from torch"), ("ms", "ms (less is better)"), ("files MB", "MB (less)"))
 
 
 def write(report: Mapping[str, Any], folder: Path) -> None:
     """Write the table into the page, or a page of its own where there is none, and the chart."""
-    path = folder / "fidelity.md"
-    page = path.read_text("utf-8") if path.is_file() else f"{BEGIN}\n{END}\n"
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{section(report)}{END}{after}", "utf-8")
+    beside.fill(folder / "fidelity.md", BEGIN, END, section(report))
     tables = {
         name: [line for line in model["lines"] if "difference" in line] for name, model in _models(report).items()
     }
