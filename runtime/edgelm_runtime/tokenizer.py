@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import BundleRejected, InputError
 from .manifest import PROMPT_FIELD, TokenizerSpec
@@ -93,6 +94,7 @@ class TextTokenizer:
         self._special_ids = {token.content: index for index, token in added.items() if token.special}
         names = sorted(self._special_ids, key=len, reverse=True)
         self._special = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
+        self._smuggled = self._found_in_text()
         self.vocab_size: int = self._tokenizer.get_vocab_size()
         self.joins_bytes: bool = type(self._tokenizer.decoder).__name__ == "ByteLevel"
 
@@ -106,14 +108,35 @@ class TextTokenizer:
 
         With `special` the tokenizer's own prefix and suffix ([CLS], [SEP], ...) are added.
         """
-        ids: list[int] = self._tokenizer.encode(clean(text), add_special_tokens=special).ids
-        return ids
+        return self._plain(self._tokenizer.encode(clean(text), add_special_tokens=special))
+
+    def _found_in_text(self) -> dict[int, int]:
+        """What is read for special tokens that the vocabulary finds in plain text, as sentencepiece does."""
+        found = {
+            index
+            for name, index in self._special_ids.items()
+            if index in self._tokenizer.encode(name, add_special_tokens=False).ids
+        }
+        if not found:
+            return {}
+        names = (self._tokenizer.token_to_id(name) for name in ("<unk>", "[UNK]"))
+        unknown = next((index for index in names if index is not None), None)
+        if unknown is None:
+            unknown = self._tokenizer.encode("\U0010fffd", add_special_tokens=False).ids[-1]
+        return dict.fromkeys(found, unknown)
+
+    def _plain(self, encoding: Any) -> list[int]:
+        ids: list[int] = encoding.ids
+        if not self._smuggled:
+            return ids
+        around = encoding.special_tokens_mask
+        return [index if own else self._smuggled.get(index, index) for index, own in zip(ids, around, strict=True)]
 
     def encode_parts(self, text: str, before: str | None = None) -> Encoded:
         """Content tokens of user text, and what belongs around them; in a pair `before` is the first text."""
         first_text, second = (clean(text), None) if before is None else (clean(before), clean(text))
         encoding = self._tokenizer.encode(first_text, second, add_special_tokens=True)
-        ids, own = encoding.ids, int(second is not None)
+        ids, own = self._plain(encoding), int(second is not None)
         places = [place for place, part in enumerate(encoding.sequence_ids) if part == own]
         # Without content it does not matter where what stands around it is parted: nothing goes between.
         first, last = (places[0], places[-1] + 1) if places else (len(ids), len(ids))

@@ -12,22 +12,25 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from tokenizers import processors
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from edgelm.cli import cli
 from edgelm_export import families
 from edgelm_export.checkpoint import text2text
+from edgelm_export.finetune.base import train_gpt2_tokenizer
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_runtime.bundle import open_bundle, write_bundle
 from edgelm_runtime.errors import BundleRejected, Cancelled, InputError, UnsupportedCheckpoint
 from edgelm_runtime.generate.control import Control
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.loader import load
-from edgelm_runtime.manifest import Manifest
+from edgelm_runtime.manifest import Manifest, TokenizerSpec
 from edgelm_runtime.tasks.summary import Summary
+from edgelm_runtime.tokenizer import TextTokenizer
 from edgelm_runtime.verify import verify_bundle
-from tests.export.seq2seq import CONTEXT, END, SHAPES, save, seq2seq
-from tests.export.tiny import edit_config
+from tests.export.seq2seq import CONTEXT, END, SHAPES, make_tokenizer, save, seq2seq
+from tests.export.tiny import TEXTS, edit_config
 
 TEXT = "The sweater is soft and warm. It fits true to size."
 SUMMARY = {"prefix": "summarize: ", "max_length": 16, "num_beams": 3, "no_repeat_ngram_size": 2, "length_penalty": 2.0}
@@ -69,7 +72,7 @@ def test_a_bundle_writes_what_transformers_writes(
     given: dict[str, Any] = {"max_length": 14} if kind == "bart" else {**SUMMARY, "early_stopping": False}
     prefix, forced = given.pop("prefix", ""), torch_model.generation_config.forced_bos_token_id
     special = [token for token in tokenizer.all_special_ids if token not in (END, forced)]
-    for text in (TEXT, "物流很快，质量也好", "Exactly  what I was looking for. <s> " * 2):
+    for text in (TEXT, "物流很快，质量也好", "Exactly  what I was looking for. " * 2):
         read = tokenizer(prefix + text, return_tensors="pt", split_special_tokens=True)
         assert writer.tokenize(text) == read.input_ids[0].tolist()
         # A bundle never generates special tokens.
@@ -289,3 +292,48 @@ def test_every_family_is_known() -> None:
     assert set(SHAPES) <= set(families.supported())
     assert np.all([families.family(kind).TASKS == ("text2text-generation",) for kind in SHAPES])
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "sentencepiece"])
+def test_a_prompt_is_cut_as_the_checkpoints_tokenizer_cuts_it(tmp_path: Path, kind: str) -> None:
+    if kind == "byte-level":
+        whole = train_gpt2_tokenizer(TEXTS, 600, CONTEXT)
+        whole.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|endoftext|> $A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)]
+        )
+    else:
+        whole = make_tokenizer()
+    spec = TokenizerSpec("tokenizer.json", CONTEXT)
+    own = TextTokenizer(whole.backend_tokenizer.to_str().encode(), spec)
+    start = whole.all_special_tokens[0]
+    for template in ("{text}", "summarize: {text}", "{text}\nTL;DR:", "a{text}b", "x {text}"):
+        for text in (TEXT, "  two  spaces ", "物流很快"):
+            expected = whole(template.replace("{text}", text), split_special_tokens=True).input_ids
+            assert own.encode_source(template, text) == expected
+    special = own.token_id(start)
+    marked = own.encode_source(f"{start}{{text}}", f"one {start} two")
+    assert marked.count(special) == own.encode_source("{text}", "one").count(special) + 1
+    for name in whole.all_special_tokens:  # not even spelled in wide letters, which some tokenizers narrow
+        for spelled in (name, name.replace("<", "＜").replace(">", "＞").replace("/", "／")):
+            text = f"one {spelled} two"
+            refused = set(own.special_ids) - {own.token_id("<unk>")}
+            assert not refused & set(own.encode(text, special=False))
+            assert not refused & set(own.encode_parts(text).ids)
+
+
+def test_a_cut_vocabulary_begins_answers_with_the_same_token(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints["bart"], tmp_path / "bart"))
+    path = folder / "generation_config.json"
+    letter = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("w")
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "decoder_start_token_id": letter}), "utf-8")
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(TEXT, "utf-8")
+    for name, by in (("whole", None), ("cut", str(corpus))):
+        export(ExportOptions(folder, tmp_path / name, precision="fp32", trim_vocab=by))
+    whole, cut = (load(tmp_path / name) for name in ("whole", "cut"))
+    for model in (whole, cut):
+        assert model.bundle.manifest.decoder.start_id == model.tokenizer.token_id("w")
+    assert cut.generator.vocab < whole.generator.vocab
+    for ids, other in ((whole.tokenize(TEXT), cut.tokenize(TEXT)),):
+        kept = [whole.tokenizer.token_id(piece) for piece in cut.tokenizer.pieces()]
+        np.testing.assert_allclose(cut.generator.logits(other), whole.generator.logits(ids)[kept], rtol=0, atol=1e-4)
