@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from edgelm_export.architecture import graph_kind
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.checkpoint.weights import Safetensors
+from edgelm_export.families import supported
 from edgelm_export.finetune.data import check_fields, read_rows
 from edgelm_runtime.errors import InputError, UnsupportedCheckpoint
 from edgelm_runtime.manifest import PROMPT_FIELD
@@ -209,10 +211,11 @@ class _Vocabulary:
                 f"{checkpoint.folder}: a tokenizer of kind {self.kind}{' with affixes' if any(affixes) else ''} cannot "
                 f"be trimmed; accepted are {', '.join(_KINDS)}. Leave --trim-vocab out"
             )
-        if checkpoint.family not in _supported():
+        graph = graph_kind(checkpoint.architecture)
+        if graph != "built":
             raise UnsupportedCheckpoint(
-                f"{checkpoint.folder}: a {checkpoint.family} is traced with its whole tables, which cannot be trimmed; "
-                f"accepted are {', '.join(_supported())}. Leave --trim-vocab out"
+                f"{checkpoint.folder}: the graph of a {checkpoint.family} is {graph} with its whole tables, which "
+                f"cannot be trimmed; accepted are {', '.join(supported())}. Leave --trim-vocab out"
             )
         self._tokenizer = Tokenizer.from_str(checkpoint.tokenizer_json.decode())
         self._tokenizer.no_truncation()
@@ -295,12 +298,6 @@ class _Vocabulary:
             if index in ids and index not in self._added:
                 found |= _made_by(piece, ranks)
         return found
-
-
-def _supported() -> list[str]:
-    from edgelm_export.families import supported
-
-    return supported()
 
 
 def _made_by(piece: str, ranks: Mapping[Merge, int]) -> set[Merge]:

@@ -17,9 +17,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from edgelm.cli import cli
+from edgelm_export import families
+from edgelm_export.architecture import Traced
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.pipeline import ExportOptions, export
-from edgelm_export.reference import Reference
+from edgelm_export.reference import Begun, Reference
 from edgelm_export.trim import renumbered, trim
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import EdgeLMError, InputError, UnsupportedCheckpoint
@@ -27,7 +29,7 @@ from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import TokenizerSpec
 from edgelm_runtime.tokenizer import TextTokenizer
 from edgelm_runtime.verify import verify_bundle
-from tests.export import tiny
+from tests.export import seq2seq, tiny
 
 CORPUS = [text for text in tiny.TEXTS if text.isascii()][:12]
 OTHERS = ["物流很快，质量也好 😀", "Zygomorphic quetzals?", "\u00e9\u00df\u4e2d", "a", "[SEP] </s> <mask>", " \t x  y "]
@@ -163,6 +165,26 @@ def test_a_bundle_with_a_cut_vocabulary_answers_as_the_whole_one(
         np.testing.assert_allclose(left, right, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_models_that_read_and_write_are_cut_on_both_sides(kind: str, corpus: Path, tmp_path: Path) -> None:
+    folder = seq2seq.save(tmp_path / kind, seq2seq.seq2seq(kind), {"max_new_tokens": 8})
+    options = ExportOptions(folder, tmp_path / "b", task="summary", prompts={"summary": "{text}"}, precision="fp32")
+    report = export(replace(options, trim_vocab=str(corpus)))
+    assert report.parity.worst < 1e-4
+    whole = load_checkpoint(folder)
+    cut, _ = trim(whole, str(corpus))
+    assert cut.kept_ids is not None
+    assert cut.decoder is not None
+    assert whole.decoder is not None
+    assert cut.kept_ids[cut.decoder.start_id] == whole.decoder.start_id
+    read = tokenizer(cut)
+    rows = [Begun(read.encode(text), read.encode(text)[:3]) for text in CORPUS[:4]]
+    before = [Begun(*(cut.kept_ids[part].tolist() for part in (row.ids, row.answer))) for row in rows]
+    expected = Reference(whole).logits(before)
+    for one, other in zip(expected, Reference(cut).logits(rows), strict=True):
+        np.testing.assert_allclose(other, one[cut.kept_ids], rtol=0, atol=1e-5)
+
+
 def test_languages_are_kept_by_their_script(whole: Checkpoint) -> None:
     english, both = (trim(whole, by)[0] for by in ("en", "en,zh"))
     before, after = tokenizer(whole), tokenizer(english)
@@ -211,12 +233,23 @@ def kept_for(checkpoint: Checkpoint, texts: list[str]) -> tuple[Any, Checkpoint]
 def pieces_alone(made: Tokenizer) -> Checkpoint:
     """A checkpoint of a tokenizer, whose weights nobody reads."""
     from edgelm_export.checkpoint.weights import Safetensors
-    from edgelm_export.families import Wanted
 
     spec = TokenizerSpec("tokenizer.json", 99)
     config = {"model_type": "gpt2", "vocab_size": made.get_vocab_size()}
-    wanted = Wanted("text-generation", 99)
-    return Checkpoint(Path("x"), config, Safetensors({}), made.to_str().encode(), spec, wanted, (), "", {}, {})
+    wanted = families.Wanted("text-generation", 99)
+    return Checkpoint(
+        Path("x"),
+        config,
+        families.family("gpt2"),
+        Safetensors({}),
+        made.to_str().encode(),
+        spec,
+        wanted,
+        (),
+        "",
+        {},
+        {},
+    )
 
 
 def test_a_corpus_that_needs_nearly_everything_is_said(tmp_path: Path, gpt2_folder: Path) -> None:
@@ -275,8 +308,8 @@ def test_tokenizers_that_cannot_be_trimmed_are_refused_by_name(corpus: Path, gpt
     def affixes(content: dict[str, Any]) -> None:
         content["model"]["end_of_word_suffix"] = "</w>"
 
-    with pytest.raises(UnsupportedCheckpoint, match="a deberta-v2 is traced with its whole tables"):
-        trim(replace(checkpoint, config={**checkpoint.config, "model_type": "deberta-v2"}), str(corpus))
+    with pytest.raises(UnsupportedCheckpoint, match="the graph of a gpt2 is traced with its whole tables"):
+        trim(replace(checkpoint, architecture=Traced(checkpoint.folder, "gpt2")), str(corpus))
     assert "of kind WordLevel cannot be trimmed" in refused(checkpoint, word_level, corpus)
     assert "BPE with affixes cannot" in refused(checkpoint, affixes, corpus)
     with pytest.raises(UnsupportedCheckpoint, match="post-processor 'Nonsense'"):
