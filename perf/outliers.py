@@ -98,7 +98,6 @@ def with_outliers(checkpoint: Path, out: Path) -> Path:
 
 def bundles(checkpoint: Path, out: Path) -> Mapping[str, Path]:
     """The bundle that `edgelm export` makes, and one with plain dynamic int8 everywhere."""
-    from edgelm_export import families
     from edgelm_export.checkpoint import load_checkpoint
     from edgelm_export.pipeline import MODEL_FILE, ExportOptions, export
     from edgelm_export.quantize.int8_dynamic import Int8Dynamic
@@ -113,7 +112,7 @@ def bundles(checkpoint: Path, out: Path) -> Mapping[str, Path]:
     export(ExportOptions(checkpoint, out / "int8"))
     made = open_bundle(out / "int8")
     read = load_checkpoint(checkpoint)
-    model = families.family(read.family).build(read.weights, read.config, Plain(), read.wanted)
+    model = read.architecture.build(read.weights, read.config, Plain(), read.wanted)
     if model.weights is not None:
         raise SystemExit(f"{checkpoint}: too large for this measurement, whose bundles have their weights in the graph")
     contents: dict[str, bytes | Path] = {name: made.path / name for name in made.manifest.files}

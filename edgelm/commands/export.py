@@ -15,8 +15,11 @@ Examples:
   edgelm export checkpoints/sentiment --out bundles/sentiment --eval dev.jsonl
   edgelm export checkpoints/sentiment --out bundles/sentiment --targets cpu,openvino
   edgelm export checkpoints/xlm-r --out bundles/small --trim-vocab reviews.txt
+  edgelm export checkpoints/sentiment --out bundles/sentiment --precision auto --max-drop 0.3 --eval dev.jsonl
   edgelm export ./gpt2 --out bundles/summary --prompt "summary={text}\\nTL;DR:" --licence MIT
 """
+
+GOAL = ("max_drop", "minutes", "best_effort", "size_limit", "latency_limit", "report")
 
 
 @click.command("export", epilog=EXAMPLES, short_help="Checkpoint in, bundle out.")
@@ -29,7 +32,7 @@ Examples:
     help="What the bundle serves: sentiment, classify, tag, embed, summary or description.  [default: as the head]",
 )
 @click.option("--pairs", is_flag=True, help="The classifier reads two texts at once, such as a question and an answer.")
-@click.option("--precision", type=click.Choice(["int8", "int4", "fp32"]), default="int8", show_default=True)
+@click.option("--precision", type=click.Choice(["int8", "int4", "fp32", "auto"]), default="int8", show_default=True)
 @click.option(
     "--block-size", type=click.Choice([32, 64, 128]), help="Weights that share a scale in int4.  [default: 64, then 32]"
 )
@@ -64,6 +67,12 @@ Examples:
     show_default=True,
     help="How the scales are found.",
 )
+@click.option("--max-drop", type=float, help="With auto: the points of the metric that may be lost.  [default: 0.3]")
+@click.option("--search-minutes", "minutes", type=float, help="With auto: how long to search.  [default: 10]")
+@click.option("--size-limit", type=float, metavar="MB", help="With auto: the best metric under this size.")
+@click.option("--latency-limit", type=float, metavar="MS", help="With auto: the best metric under this time.")
+@click.option("--best-effort", is_flag=True, default=None, help="With auto: write the best, whatever was reached.")
+@click.option("--report", type=click.Path(path_type=Path), help="With auto: a folder for the trade's table and chart.")
 @click.option("--licence", metavar="TEXT", help="The bundle's licence, an SPDX name or a sentence.")
 @click.option(
     "--training-data", multiple=True, metavar="TEXT", help="What it was trained on, with its licence (repeatable)."
@@ -87,8 +96,10 @@ def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> 
     with export_extra():
         from edgelm_export.draft import read_prompt
         from edgelm_export.pipeline import ExportOptions, export
+        from edgelm_export.search import Goal
 
         chosen = {name: value for name, value in given.items() if value is not None}
+        goal = Goal(**{name: chosen.pop(name) for name in GOAL if name in chosen})
         named = tuple(target.strip() for target in targets.split(","))
-        report = export(ExportOptions(prompts=dict(map(read_prompt, prompt)), targets=named, **chosen))
+        report = export(ExportOptions(prompts=dict(map(read_prompt, prompt)), targets=named, goal=goal, **chosen))
     click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False) if json else report.table())

@@ -40,6 +40,11 @@ class GraphBuilder:
         self._inputs: list[ir.Value] = []
         self._outputs: list[ir.Value] = []
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The operators so far, in order."""
+        return tuple(node.op_type for node in self._nodes)
+
     def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> Value:
         """Declare a graph input; a str dimension is free."""
         value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))

@@ -21,6 +21,8 @@ from edgelm_export.metrics import format_table
 from edgelm_export.quantize import CacheScales, Scheme, scheme
 from edgelm_export.quantize.calibration import calibration_texts
 from edgelm_export.quantize.ranges import Range, Span
+from edgelm_export.search import Goal, check_goal, report
+from edgelm_export.search.run import Found, search
 from edgelm_export.targets import Built, check_targets, schemes_for
 from edgelm_export.trim import trim
 from edgelm_runtime.bundle import Content, open_bundle, write_bundle
@@ -47,6 +49,7 @@ class ExportOptions:
     ``trim_vocab`` is a corpus file, or languages such as "zh,en": token pieces that neither needs are dropped.
     ``targets`` are those of ``targets.TARGETS``; what they want in static int8 is calibrated on the texts of
     ``calibration``, or on edgelm's own.
+    ``precision`` "auto" searches a scheme for every layer that reaches the ``goal`` on the rows of ``eval_file``.
     With ``pairs`` a classifier reads two texts at once.
     ``base`` is the model that an adapter in ``checkpoint`` was trained on; ``allow_pickle`` reads pickled weights.
     ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
@@ -72,6 +75,7 @@ class ExportOptions:
     training_data: tuple[str, ...] = ()
     recipe: tuple[str, ...] = ()
     force: bool = False
+    goal: Goal = field(default_factory=Goal)
     base: Path | None = None
     allow_pickle: bool = False
 
@@ -95,6 +99,7 @@ class ExportReport:
     differences: Sequence[taskmetrics.Difference]
     variants: Mapping[str, verify.Parity]
     vocabulary: str = ""
+    search: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
@@ -122,6 +127,8 @@ class ExportReport:
             text += "\n\n" + format_table(taskmetrics.metric_columns(self.metrics), ("metric", *self.metrics))
         if self.differences:
             text += "\n\n" + taskmetrics.difference_table(self.differences, "torch", "bundle")
+        if self.search:
+            text += "\n\n" + self.search
         return text
 
 
@@ -140,6 +147,7 @@ def export(options: ExportOptions) -> ExportReport:
     """
     if options.out.exists() and not options.force:
         raise ExportError(f"{options.out} exists; name another --out, or add --force to replace it")
+    check_goal(options.goal, options.precision, options.eval_file)
     task = checkpoint_task(options.task)
     with opened(options.origin, options.out.parent) as found:
         return _exported(load_checkpoint(found.folder, task, options.out.parent, pairs=options.pairs), options)
@@ -163,11 +171,18 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
         names = _schemes(options, checkpoint.task)
         if options.kv_cache == "int8":
             source = replace(source, cache=verify.cache_scales(source.bundle(source.scheme(names[0])), cases))
-        used, folder, parity = _accepted(source, cases, [source.scheme(name) for name in names])
+        found = _searched(source, cases, rows, options)
+        if found is None:
+            used, folder, parity = _accepted(source, cases, [source.scheme(name) for name in names])
+        else:
+            used, folder, parity, rows = "per-layer", found.point.folder, found.point.parity, [*found.rows]
+            source = replace(source, draft=replace(draft, variants=(variant_of(found.point.precision),)))
         others = _others(source, cases, options, [*texts] or [case.text for case in cases])
         metrics, differences = _metrics(source, rows, folder)
         latency = verify.measure_latency(folder, cases)
         quality: dict[str, Any] = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
+        if found is not None:
+            quality["search"] = report.summary(found)
         if options.kv_cache != "fp32":
             quality["kv_cache"] = options.kv_cache
         if options.eval_file:
@@ -185,11 +200,13 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
         variants = (first, *(built.placed(wanted[built.scheme]) for built in others))
         manifest = replace(draft, variants=variants, quality=quality)
         bundle = write_bundle(options.out, manifest, contents, force=options.force)
+    if found is not None:
+        found.memory.forget()
     size = sum(entry.size for entry in bundle.manifest.files.values())
     further = {built.scheme: built.parity for built in others}
     return ExportReport(
         options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics, differences, further,
-        vocabulary,
+        vocabulary, "" if found is None else report.table(found),
     )  # fmt: skip
 
 
@@ -202,6 +219,18 @@ def _drafted(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Checkpoint
     cut, trimmed = trim(checkpoint, options.trim_vocab, draft.prompts.values())
     draft = draft_manifest(cut, options, variant)
     return cut, replace(draft, provenance={**draft.provenance, "vocabulary": asdict(trimmed)}), str(trimmed)
+
+
+def _searched(
+    source: _Source, cases: Sequence[verify.Case], rows: Sequence[Row], options: ExportOptions
+) -> Found | None:
+    """What the search chose, with its report where one is asked for; None where nothing is to be searched."""
+    if options.precision != "auto":
+        return None
+    found = search(source, cases, rows, options.goal, options.out.with_name(f".{options.out.name}.search.json"))
+    if options.goal.report is not None:
+        report.write(found, options.goal.report)
+    return found
 
 
 def _scratch_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
@@ -257,7 +286,7 @@ class _Source:
 def _schemes(options: ExportOptions, task: str) -> tuple[str, ...]:
     if options.block_size is None:
         chosen = {"text-generation": DECODER_SCHEMES, "text2text-generation": BOTH_SCHEMES}
-        return chosen.get(task, ENCODER_SCHEMES)[options.precision]
+        return chosen.get(task, ENCODER_SCHEMES)["int8" if options.precision == "auto" else options.precision]
     if options.precision != "int4":
         raise InputError(f"a block size is for int4, not for {options.precision}; leave one of the two out")
     return (f"int4-{options.block_size}",)
