@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgelm_runtime.bundle import default_bundles
-from perf.checkpoint import BASE, SPECIAL, Shape, write_config, write_weights
+from perf.checkpoint import BASE, SPECIAL, Shape, tensors, write_config, write_weights
 from perf.reviews import reviews
 
 DEFAULT_BUNDLE = "sentiment-en"  # of MiniLM-L6's shape
@@ -46,7 +46,7 @@ def make(shape: str, folder: Path) -> None:
     rows = [*(tokenizer.encode(text).ids for text in texts), *made]
     (folder / "calibration.json").write_text(json.dumps(rows), "utf-8")
     write_config(folder, SHAPES[shape])
-    write_weights(folder / "model.safetensors", SHAPES[shape])
+    write_weights(folder / "model.safetensors", list(tensors(SHAPES[shape])), SHAPES[shape].deviation)
 
 
 def product_weights(shape: Shape) -> int:

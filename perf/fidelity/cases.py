@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgelm_export.checkpoint import load_checkpoint
-from edgelm_export.finetune.data import label_id
-from edgelm_export.taskmetrics import evaluation_pairs, evaluation_rows
+from edgelm_export.finetune.data import check_fields, label_id, read_rows
+from edgelm_export.taskmetrics import evaluation_pairs
 from edgelm_runtime.tokenizer import TextTokenizer
 
 HELD_BACK = 5  # every fifth row is for scales and for accuracy control, and is not asked
@@ -40,7 +40,7 @@ def classifier(checkpoint: Path, rows_file: Path, most: int, out: Path) -> list[
     given = load_checkpoint(checkpoint)
     tokenizer, limit = TextTokenizer(given.tokenizer_json, given.tokenizer), given.tokenizer.max_tokens
     rows = []
-    for row in evaluation_rows(rows_file, ("sentiment",), given.labels):
+    for row in check_fields(read_rows([rows_file]), ("text", "label")):
         ids = tokenizer.encode(str(row["text"]))
         rows.append(Labelled(ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]], label_id(row, given.labels)))
     held = _thinned(rows[::HELD_BACK], MOST_HELD_BACK)
@@ -56,7 +56,7 @@ def generator(checkpoint: Path, rows_file: Path, most: int, tokens: int, out: Pa
     """Write the checkpoint to `out`; at most so many summaries to be asked for, with room for so many tokens."""
     given = load_checkpoint(checkpoint)
     tokenizer, room = TextTokenizer(given.tokenizer_json, given.tokenizer), given.tokenizer.max_tokens - tokens
-    pairs = evaluation_pairs(evaluation_rows(rows_file, (TASK,)), (TASK,))
+    pairs = evaluation_pairs(read_rows([rows_file]), (TASK,))
     rows = [Prompted(tokenizer.encode_template(given.prompts[TASK], text=pair.source), pair.answer) for pair in pairs]
     if not out.is_dir():
         _copy(checkpoint, out)
