@@ -14,7 +14,7 @@ from edgelm_runtime.errors import UnsupportedCheckpoint
 _LIBRARIES = 700_000_000
 _REFERENCE = 4.2
 # Large weights in half precision stay mapped and are widened layer by layer.
-_LARGE, _MAPPED = 2 << 30, 3.3
+_LARGE, _MAPPED = 2 << 30, 2.7
 _BUNDLE = 1.05  # bytes a parameter in int8, scales and norms included
 _CANDIDATES = 4  # bundles of the schemes that are tried, and the one that is written
 
