@@ -52,7 +52,7 @@ class GraphSource(ABC):
 
         found = prepared(self._read(wanted), pairs=wanted.pairs, where=str(self.folder))
         counts = ", ".join(f"{count} {name}" for name, count in found.fused.items())
-        print(f"{self.folder}: {self._said()}; fused: {counts or 'nothing'}", file=sys.stderr)
+        print(f"edgelm: note: graph: {self._said()}; fused: {counts or 'nothing'}", file=sys.stderr)
         return found.model
 
     @abstractmethod

@@ -20,11 +20,13 @@ from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.families import Wanted
 from edgelm_export.imported import OnnxReference, graph_for, open_graph
 from edgelm_export.passes import prepared
+from edgelm_export.passes.placing import placed
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.quantize import scheme
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.loader import load
+from edgelm_runtime.session import SessionOptions, create_session, run
 from edgelm_runtime.verify import verify_bundle
 from tests.export.graphs import Answers
 from tests.export.tiny import CONTEXT, bert, rows, save_bert, torch_logits
@@ -101,8 +103,17 @@ def test_states_are_pooled_as_the_reference_does(encoder: Path, pooling: str, no
 
 
 def test_pairs_keep_the_segments(classifier: Path) -> None:
-    graph = _prepared(classifier, Wanted("text-classification", CONTEXT, pairs=True))
+    wanted = Wanted("text-classification", CONTEXT, pairs=True)
+    graph = _prepared(classifier, wanted)
     assert [value.name for value in graph.graph.inputs] == ["input_ids", "token_type_ids"]
+    session = create_session(placed(graph, scheme("fp32"), "tiny").graph, SessionOptions(1))
+    ids, segments = rows(600, (12,))[0], [0] * 5 + [1] * 7
+    feeds = {"input_ids": np.array([ids]), "token_type_ids": np.array([segments])}
+    with torch.inference_mode():
+        both = bert(spread=0.1)(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([segments])).logits[0]
+    np.testing.assert_allclose(run(session, feeds, ["logits"])[0][0], both.numpy(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(OnnxReference(classifier, wanted).output(ids, segments), both.numpy(), atol=1e-4)
+    assert np.abs(both.numpy() - torch_logits(bert(spread=0.1), ids)).max() > 1e-3
 
 
 def test_a_folder_of_optimum_becomes_a_bundle_with_the_same_answers(
