@@ -58,8 +58,6 @@ def models() -> Iterator[tuple[str, Save]]:
         yield kind, lambda folder, kind=kind: tiny.save_gpt2(folder, tiny.decoder(kind, spread=0.05))
     for kind in seq2seq.SHAPES:
         yield kind, lambda folder, kind=kind: seq2seq.save(folder, seq2seq.seq2seq(kind, spread=0.05), {})
-    for kind in graphs.TRACED:
-        yield f"{kind}, traced", lambda folder, kind=kind: graphs.save(folder, kind, graphs.TASKS[0], spread=0.05)
 
 
 def _with_tokenizer(folder: Path, kind: str, task: str) -> Path:

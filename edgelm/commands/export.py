@@ -86,7 +86,8 @@ def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> 
     It may be a classifier of texts or of tokens, or a model of sentence vectors (BERT, RoBERTa,
     XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, MPNet), a generator (GPT-2, GPT-Neo, OPT, Llama,
     SmolLM, Mistral, Qwen2, Qwen3), or a sequence-to-sequence model (T5, Flan-T5, mT5, BART, mBART,
-    PEGASUS).
+    PEGASUS). Any other encoder is traced with transformers' own exporter (ALBERT, DeBERTa, ConvBERT,
+    ModernBERT, ...), and a folder with optimum's model.onnx alone is taken as it is.
 
     An adapter of peft is merged into its base first. What an export would trip over: edgelm doctor.
 
