@@ -282,7 +282,7 @@ def _known(memory: Memory) -> tuple[list[Layer], Mapping[str, Mapping[str, float
 
 def _cases_of(maker: Maker, rows: Sequence[Row]) -> list[verify.Case]:
     """Texts of a classifier's rows with torch's answers; none of other tasks, whose rows are no plain texts."""
-    from edgelm_export.reference import Reference
+    from edgelm_export.graph_reference import reference_of
 
     draft, checkpoint = maker.draft, maker.checkpoint
     texts = [str(row["text"]) for row in rows if row.get("text")][:TUNING_TEXTS]
@@ -290,7 +290,7 @@ def _cases_of(maker: Maker, rows: Sequence[Row]) -> list[verify.Case]:
         return []
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
     read = [verify.row_of(tokenizer, None, text) for text in texts]
-    answers = Reference(checkpoint).logits(read)
+    answers = reference_of(checkpoint).logits(read)
     return [
         verify.Case(draft.serves[0], text, row.ids, expected)
         for text, row, expected in zip(texts, read, answers, strict=True)
