@@ -14,6 +14,7 @@ MEASUREMENTS = (
     "engine",
     "export_cost",
     "outliers",
+    "search",
     "families",
     "network",
     "neighbour",

@@ -127,8 +127,8 @@ class _Trials:
         size = sum(path.stat().st_size for path in folder.iterdir())
         point = Point(
             name, layers, folder, used.precision, verify.measure_parity(folder, self._cases), size,
-            milliseconds(folder, self._cases), worst.after, -worst.difference,
-            (-worst.interval[1], -worst.interval[0]),
+            milliseconds(folder, self._cases), worst.after, 0.0 - worst.difference,
+            (0.0 - worst.interval[1], 0.0 - worst.interval[0]),
         )  # fmt: skip
         self.points.append(point)
         return point
