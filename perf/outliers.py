@@ -127,14 +127,13 @@ def _classifier(report: Report, checkpoint: Path, rows_file: Path, scratch: Path
     """Accuracy in points away from torch's; the worst distance of torch's logits before and after."""
     from edgelm_export import taskmetrics
     from edgelm_export.checkpoint import load_checkpoint
-    from edgelm_export.finetune.data import check_fields, read_rows
     from edgelm_export.reference import Reference
     from edgelm_runtime.loader import load
 
     spoiled = with_outliers(checkpoint, scratch / "classifier-outliers")
-    rows = check_fields(read_rows([rows_file]), ("text", "label"))
     made = bundles(spoiled, scratch / "classifier-bundles")
     model = load(made["int8"])
+    rows = taskmetrics.evaluation_rows(rows_file, model.bundle.manifest, ["sentiment"])
     torch = taskmetrics.evaluate_checkpoint(load_checkpoint(spoiled), made["int8"], ["sentiment"], rows).metrics
     report.facts["accuracy in torch"] = f"{torch['accuracy']:.2f} on {len(rows)} rows"
     for name, folder in made.items():
@@ -151,15 +150,15 @@ def _generator(report: Report, checkpoint: Path, rows_file: Path, scratch: Path)
     """Perplexity of prompts and answers against torch's; the worst distance of torch's logits before and after."""
     from edgelm_export import taskmetrics
     from edgelm_export.checkpoint import load_checkpoint
-    from edgelm_export.finetune.data import read_rows
     from edgelm_export.reference import Reference
     from edgelm_runtime.bundle import open_bundle
     from edgelm_runtime.loader import load
 
     spoiled = with_outliers(checkpoint, scratch / "generator-outliers")
     made = bundles(spoiled, scratch / "generator-bundles")
-    serves = open_bundle(made["int8"]).manifest.serves
-    pairs = taskmetrics.evaluation_pairs(read_rows([rows_file]), serves)
+    manifest = open_bundle(made["int8"]).manifest
+    serves = manifest.serves
+    pairs = taskmetrics.evaluation_pairs(taskmetrics.evaluation_rows(rows_file, manifest, serves), serves)
     models = {task: load(made["int8"], task=task) for task in serves}
     sequences = [
         (models[pair.task].tokenize(pair.source) + models[pair.task].tokenizer.encode(pair.answer))
