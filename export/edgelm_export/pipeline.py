@@ -114,9 +114,8 @@ class ExportReport:
             ["parity", _parity(parity)],
             ["agreement", f"{parity.agreement:.1%} with the checkpoint"],
             ["logits", f"off by {parity.largest_error:.4f} at worst, {parity.mean_error:.4f} on average"],
-            ["KL divergence", f"{parity.kl:.6f} nats on average, {parity.largest_kl:.6f} at worst"],
-            ["step by step", f"distance {parity.stepwise:.4f} to reading at once"],
-            ["cache", f"{parity.cached:.1%} of greedy tokens are those found without it"],
+            *(_divergence(parity) if parity.kl > 0 else []),
+            *(_writing(parity) if "token_ms" in self.latency else []),
             *([name.replace("_", " "), value] for name, value in self.latency.items()),
         ]
         if self.vocabulary:
@@ -130,6 +129,17 @@ class ExportReport:
         if self.search:
             text += "\n\n" + self.search
         return text
+
+
+def _divergence(parity: verify.Parity) -> list[list[object]]:
+    return [["KL divergence", f"{parity.kl:.6f} nats on average, {parity.largest_kl:.6f} at worst"]]
+
+
+def _writing(parity: verify.Parity) -> list[list[object]]:
+    return [
+        ["step by step", f"distance {parity.stepwise:.4f} to reading at once"],
+        ["cache", f"{parity.cached:.1%} of greedy tokens are those found without it"],
+    ]
 
 
 def _parity(parity: verify.Parity) -> str:
