@@ -34,7 +34,9 @@ GOAL = ("max_drop", "minutes", "best_effort", "size_limit", "latency_limit", "re
 @click.option("--pairs", is_flag=True, help="The classifier reads two texts at once, such as a question and an answer.")
 @click.option("--precision", type=click.Choice(["int8", "int4", "fp32", "auto"]), default="int8", show_default=True)
 @click.option(
-    "--block-size", type=click.Choice([32, 64, 128]), help="Weights that share a scale in int4.  [default: 64, then 32]"
+    "--block-size",
+    type=click.Choice([32, 64, 128]),
+    help="Weights that share a scale in int4.  [default: 64, then 32 by HQQ]",
 )
 @click.option(
     "--kv-cache",

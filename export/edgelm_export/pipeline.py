@@ -32,7 +32,7 @@ from edgelm_runtime.tasks.reading import Text
 
 # By precision, in the order in which they are tried: the fastest first, then those that outliers hurt less.
 ENCODER_SCHEMES: Mapping[str, tuple[str, ...]] = {
-    "int8": ("int8-mixed", "int8-folded", "int8", "int8-blocks"), "int4": ("int4-64", "int4-32"), "fp32": ("fp32",),
+    "int8": ("int8-mixed", "int8-folded", "int8", "int8-blocks"), "int4": ("int4-64", "int4-hqq"), "fp32": ("fp32",),
 }  # fmt: skip
 DECODER_SCHEMES: Mapping[str, tuple[str, ...]] = {**ENCODER_SCHEMES, "int8": ("int8-static", "int8-blocks")}
 # A text is read and an answer written: of scales that do not change with the neighbours the finer ones first.
@@ -44,7 +44,7 @@ MODEL_FILE, ENCODER_FILE, TOKENIZER_FILE = "model.onnx", "encoder.onnx", "tokeni
 class ExportOptions:
     """What to export, to where, and what the manifest is to say.
 
-    ``block_size`` is that of int4, 32, 64 or 128; without it 64, and 32 where 64 answers differently.
+    ``block_size`` is that of int4, 32, 64 or 128; without it 64, and 32 with HQQ where 64 answers differently.
     ``kv_cache`` "int8" stores the keys and values of a generator in a quarter of the bytes.
     ``trim_vocab`` is a corpus file, or languages such as "zh,en": token pieces that neither needs are dropped.
     ``targets`` are those of ``targets.TARGETS``; what they want in static int8 is calibrated on the texts of

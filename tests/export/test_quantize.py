@@ -19,6 +19,7 @@ from edgelm_export.graph import GraphBuilder
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.problems import distance
 from edgelm_export.quantize import folding, scheme
+from edgelm_export.quantize.int4_hqq import Int4Hqq, half_quadratic
 from edgelm_export.quantize.int8_mixed import Int8Mixed, apart
 from edgelm_export.quantize.ranges import Range
 from edgelm_export.quantize.rounding import (
@@ -244,3 +245,41 @@ def test_without_a_range_a_mixed_scheme_takes_the_blocks() -> None:
     given = graph.input("x", ir.DataType.FLOAT, ["rows", 32])
     graph.output(Int8Mixed({}).linear(graph, given, np.ones((32, 2)), None, "l"), "y", ir.DataType.FLOAT, ["rows", 2])
     assert [node.op_type for node in onnx.load_from_string(graph.serialize().graph).graph.node] == ["MatMulNBits"]
+
+
+def around_zero(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What plain blocks of 32 in 4 bits make of rows."""
+    packed, scale = by_block_in_4_bits(rows, 32)
+    values = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], 32).astype(np.float64) - 8
+    return (values * scale[..., None]).reshape(rows.shape)
+
+
+def half_quadratic_rows(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    values, scale, zero = half_quadratic(rows)
+    return ((values.astype(np.float64) - zero[..., None]) * scale[..., None]).reshape(rows.shape)
+
+
+@pytest.mark.parametrize("width", [64, 96])
+def test_half_quadratic_blocks_are_nearer_than_blocks_around_zero(width: int) -> None:
+    rows = np.random.default_rng(0).gamma(2.0, 1.0, (40, width)).astype(np.float32)  # all on one side of zero
+    found = half_quadratic_rows(rows)
+    assert np.abs(found - rows).mean() < 0.7 * np.abs(around_zero(rows) - rows).mean()
+    x = np.random.default_rng(1).normal(size=(1, 7, width)).astype(np.float32)
+    graph = GraphBuilder("hqq")
+    given = graph.input("x", ir.DataType.FLOAT, [1, "tokens", width])
+    bias = np.arange(40, dtype=np.float32)
+    graph.output(Int4Hqq().linear(graph, given, rows.T, bias, "layer"), "y", ir.DataType.FLOAT, [1, "tokens", 40])
+    (y,) = run(create_session(graph.serialize().graph, SessionOptions(1)), {"x": x}, ["y"])
+    np.testing.assert_allclose(y, x @ found.T + bias, atol=0.02 * np.abs(y).max())  # activations are rounded as well
+
+
+def test_a_block_of_one_number_keeps_it() -> None:
+    rows = np.stack([np.zeros(32), np.full(32, 0.25), np.full(32, -3.0)]).astype(np.float32)
+    np.testing.assert_allclose(half_quadratic_rows(rows), rows, atol=1e-6)
+
+
+@given(arrays(np.float32, (3, 32), elements=st.floats(-8, 8, width=32)))
+@settings(max_examples=40, deadline=None)
+def test_half_quadratic_blocks_are_never_further_than_those_around_zero(rows: NDArray[np.float32]) -> None:
+    found, plain = (np.square(each(rows) - rows).sum(axis=-1) for each in (half_quadratic_rows, around_zero))
+    assert (found <= plain * 1.001 + 1e-6).all()

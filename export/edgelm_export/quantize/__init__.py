@@ -71,6 +71,7 @@ def scheme(
     from edgelm_export.quantize.fp16 import Half
     from edgelm_export.quantize.fp32 import Float32
     from edgelm_export.quantize.int4_blocks import BLOCK_SIZES, Int4Blocks
+    from edgelm_export.quantize.int4_hqq import Int4Hqq
     from edgelm_export.quantize.int8_blocks import Int8Blocks
     from edgelm_export.quantize.int8_dynamic import Int8Dynamic
     from edgelm_export.quantize.int8_folded import Int8Folded
@@ -88,6 +89,7 @@ def scheme(
         Int8Blocks(),
         QdqInt8(spans or {}),
         *map(Int4Blocks, BLOCK_SIZES),
+        Int4Hqq(),
     )
     chosen = {each.name: each for each in made}[name]
     chosen.cache = cache
