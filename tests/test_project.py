@@ -20,7 +20,11 @@ PACKAGES = {
     "edgelm_runtime": ROOT / "runtime" / "edgelm_runtime",
 }
 ONLY_IN = {
-    "onnxruntime": {"edgelm_runtime/ort.py", "edgelm_export/quantize/calibration.py"},
+    "onnxruntime": {
+        "edgelm_runtime/ort.py",
+        "edgelm_export/quantize/calibration.py",
+        "edgelm_export/quantize/int4_hqq.py",
+    },
     "click": {"edgelm/"},
     "tqdm": {"edgelm_export/"},
 }

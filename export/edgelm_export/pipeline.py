@@ -164,6 +164,43 @@ def export(options: ExportOptions) -> ExportReport:
 
 
 def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
+    _check(checkpoint, options)
+    checkpoint, draft, vocabulary = _drafted(checkpoint, options)
+    rows = taskmetrics.evaluation_rows(options.eval_file, draft, draft.serves) if options.eval_file else []
+    texts = calibration_texts(options.calibration, draft.languages) if options.calibration else []
+    cases, ranges = verify.consult(checkpoint, draft, texts)
+    with _scratch_folder(options.out) as scratch:
+        source = _Source(checkpoint, draft, ranges, Path(scratch))
+        chosen = _chosen(source, cases, rows, options)
+        others = _others(source, cases, options, [*texts] or [case.text for case in cases])
+        metrics, differences = _metrics(replace(source, draft=chosen.draft), chosen.rows, chosen.folder)
+        latency = verify.measure_latency(chosen.folder, cases)
+        quality = {**_quality(chosen, options, others), "metrics": metrics}
+        if differences:
+            quality["differences"] = [asdict(one) for one in differences]
+        (first,) = open_bundle(chosen.folder, verify="lazy").manifest.variants
+        contents: dict[str, Content] = {
+            TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: make_goldens(chosen.folder, cases),
+            **{name: chosen.folder / name for name in first.files},
+        }  # fmt: skip
+        for built in others:
+            contents |= built.contents()
+        wanted = schemes_for(options.targets)
+        variants = (first, *(built.placed(wanted[built.scheme]) for built in others))
+        manifest = replace(draft, variants=variants, quality=quality)
+        bundle = write_bundle(options.out, manifest, contents, force=options.force)
+    if chosen.found is not None:
+        chosen.found.memory.forget()
+    size = sum(entry.size for entry in bundle.manifest.files.values())
+    further = {built.scheme: built.parity for built in others}
+    return ExportReport(
+        options.out, chosen.scheme, checkpoint.float32_bytes, size, chosen.parity, latency, metrics, differences,
+        further, vocabulary, "" if chosen.found is None else report.table(chosen.found),
+    )  # fmt: skip
+
+
+def _check(checkpoint: Checkpoint, options: ExportOptions) -> None:
+    """Raise InputError for options that are not for this checkpoint."""
     if options.kv_cache != "fp32" and checkpoint.task != "text-generation":
         raise InputError(
             f"{options.checkpoint} is for {checkpoint.task}, a cache in 8 bits is for text-generation; "
@@ -172,52 +209,46 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     check_targets(options.targets, checkpoint.task)
     if options.calibration is not None and checkpoint.task in GENERATORS:
         raise InputError(f"{options.checkpoint} is a generator, which is not calibrated; leave out --calibration")
-    checkpoint, draft, vocabulary = _drafted(checkpoint, options)
-    rows = taskmetrics.evaluation_rows(options.eval_file, draft, draft.serves) if options.eval_file else []
-    texts = calibration_texts(options.calibration) if options.calibration else []
-    cases, ranges = verify.consult(checkpoint, draft, texts)
-    with _scratch_folder(options.out) as scratch:
-        source = _Source(checkpoint, draft, ranges, Path(scratch))
-        names = _schemes(options, checkpoint.task)
-        if options.kv_cache == "int8":
-            source = replace(source, cache=verify.cache_scales(source.bundle(source.scheme(names[0])), cases))
-        found = _searched(source, cases, rows, options)
-        if found is None:
-            used, folder, parity = _accepted(source, cases, [source.scheme(name) for name in names])
-        else:
-            used, folder, parity, rows = "per-layer", found.point.folder, found.point.parity, [*found.rows]
-            source = replace(source, draft=replace(draft, variants=(variant_of(found.point.precision),)))
-        others = _others(source, cases, options, [*texts] or [case.text for case in cases])
-        metrics, differences = _metrics(source, rows, folder)
-        latency = verify.measure_latency(folder, cases)
-        quality: dict[str, Any] = {"scheme": used, "parity": asdict(parity), "metrics": metrics}
-        if found is not None:
-            quality["search"] = report.summary(found)
-        if options.kv_cache != "fp32":
-            quality["kv_cache"] = options.kv_cache
-        if options.eval_file:
-            quality |= {"metrics_on": options.eval_file.name, "differences": [asdict(one) for one in differences]}
-        if others:
-            quality["variants"] = {built.scheme: asdict(built.parity) for built in others}
-        (first,) = open_bundle(folder, verify="lazy").manifest.variants
-        contents: dict[str, Content] = {
-            TOKENIZER_FILE: checkpoint.tokenizer_json, GOLDEN_NAME: make_goldens(folder, cases),
-            **{name: folder / name for name in first.files},
-        }  # fmt: skip
-        for built in others:
-            contents |= built.contents()
-        wanted = schemes_for(options.targets)
-        variants = (first, *(built.placed(wanted[built.scheme]) for built in others))
-        manifest = replace(draft, variants=variants, quality=quality)
-        bundle = write_bundle(options.out, manifest, contents, force=options.force)
-    if found is not None:
-        found.memory.forget()
-    size = sum(entry.size for entry in bundle.manifest.files.values())
-    further = {built.scheme: built.parity for built in others}
-    return ExportReport(
-        options.out, used, checkpoint.float32_bytes, size, parity, latency, metrics, differences, further,
-        vocabulary, "" if found is None else report.table(found),
-    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The first graph of the bundle: its scheme, a bundle with it, and the rows that its metric is of."""
+
+    scheme: str
+    folder: Path
+    parity: verify.Parity
+    draft: Manifest
+    rows: Sequence[Row]
+    found: Found | None = None
+
+
+def _chosen(source: _Source, cases: Sequence[verify.Case], rows: Sequence[Row], options: ExportOptions) -> _Chosen:
+    """What a search finds, or the first scheme of the precision that answers like the checkpoint."""
+    names = _schemes(options, source.checkpoint.task)
+    if options.kv_cache == "int8":
+        source = replace(source, cache=verify.cache_scales(source.bundle(source.scheme(names[0])), cases))
+    found = _searched(source, cases, rows, options)
+    if found is None:
+        used, folder, parity = _accepted(source, cases, [source.scheme(name) for name in names])
+        return _Chosen(used, folder, parity, source.draft, rows)
+    point = found.point
+    draft = replace(source.draft, variants=(variant_of(point.precision),))
+    return _Chosen("per-layer", point.folder, point.parity, draft, found.rows, found)
+
+
+def _quality(chosen: _Chosen, options: ExportOptions, others: Sequence[Built]) -> dict[str, Any]:
+    """What the manifest says of the bundle, but for the metrics."""
+    quality: dict[str, Any] = {"scheme": chosen.scheme, "parity": asdict(chosen.parity)}
+    if chosen.found is not None:
+        quality["search"] = report.summary(chosen.found)
+    if options.kv_cache != "fp32":
+        quality["kv_cache"] = options.kv_cache
+    if options.eval_file:
+        quality["metrics_on"] = options.eval_file.name
+    if others:
+        quality["variants"] = {built.scheme: asdict(built.parity) for built in others}
+    return quality
 
 
 def _drafted(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Checkpoint, Manifest, str]:

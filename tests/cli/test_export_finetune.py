@@ -42,11 +42,11 @@ def test_every_option_of_finetune_is_a_field_with_the_same_default() -> None:
 
 
 def test_every_option_of_export_is_a_field() -> None:
-    declared = {field.name for field in fields(pipeline.ExportOptions)}
+    declared = {field.name for part in (pipeline.ExportOptions, pipeline.Goal) for field in fields(part)}
     offered = {parameter.name for parameter in export.command.params} - {"json", "prompt"}
     assert offered <= declared
     precision = next(parameter for parameter in export.command.params if parameter.name == "precision")
-    assert set(precision.type.choices) == set(pipeline.ENCODER_SCHEMES)  # type: ignore[attr-defined]
+    assert set(precision.type.choices) == {*pipeline.ENCODER_SCHEMES, "auto"}  # type: ignore[attr-defined]
 
 
 def test_finetune_passes_its_options_whole(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,15 +132,15 @@ def test_a_calibration_file_with_too_few_texts_is_refused(tmp_path: Path, conten
     file = tmp_path / "texts.txt"
     file.write_text(content, "utf-8")
     with pytest.raises(InputError, match=rf"accepted: at least {MIN_TEXTS}"):
-        calibration_texts(file)
+        calibration_texts(file, ("en",))
     with pytest.raises(InputError, match="cannot be read"):
-        calibration_texts(tmp_path / "none.txt")
+        calibration_texts(tmp_path / "none.txt", ("en",))
 
 
 def test_many_texts_are_thinned_out_evenly(tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("".join(f"text {number}\n" for number in range(1600)), "utf-8")
-    texts = calibration_texts(file)
+    texts = calibration_texts(file, ("en",))
     assert (len(texts), texts[:2]) == (512, ["text 0", "text 3"])
 
 
@@ -178,3 +178,12 @@ def test_a_scale_covers_its_span_and_has_a_zero(one: float, other: float) -> Non
     step = float(scale)
     assert (0 - int(zero)) * step <= min(low, 0) + 0.51 * step
     assert (255 - int(zero)) * step >= max(high, 0) - 0.51 * step
+
+
+def test_calibration_texts_in_another_language_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(["物流很快，质量也好"] * MIN_TEXTS), encoding="utf-8")
+    assert len(calibration_texts(file, ("zh", "en"))) == MIN_TEXTS
+    assert capsys.readouterr().err == ""
+    assert len(calibration_texts(file, ("en",))) == MIN_TEXTS
+    assert f"{MIN_TEXTS} of {MIN_TEXTS} texts look like zh, the bundle is for en" in capsys.readouterr().err

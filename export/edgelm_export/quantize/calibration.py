@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from edgelm_export.finetune.data import check_fields, read_rows
 from edgelm_export.quantize.ranges import ROOM, Span
 from edgelm_runtime.errors import InputError
+from edgelm_runtime.script import language_of
 
 METHODS = ("minmax", "entropy", "percentile")
 MIN_TEXTS = 8
@@ -52,8 +54,10 @@ class Calibration:
         }
 
 
-def calibration_texts(path: Path) -> list[str]:
+def calibration_texts(path: Path, languages: Sequence[str]) -> list[str]:
     """The texts of a calibration file: lines of a .txt, the field ``text`` of a .jsonl or .csv; at most MAX_TEXTS.
+
+    Where most are in none of the bundle's ``languages``, by script, standard error says so.
 
     Raises:
         InputError: the file cannot be read, or has fewer than MIN_TEXTS texts.
@@ -63,6 +67,13 @@ def calibration_texts(path: Path) -> list[str]:
         raise InputError(
             f"{path} has {len(texts)} texts to calibrate with, accepted: at least {MIN_TEXTS}, better a hundred; "
             "what the device will read, in a .txt with one a line, a .jsonl or a .csv"
+        )
+    strange = [text for text in texts if language_of(text) not in languages]
+    if 2 * len(strange) > len(texts):
+        print(
+            f"edgelm: note: {path}: {len(strange)} of {len(texts)} texts look like {language_of(strange[0])}, the "
+            f"bundle is for {', '.join(languages)}: scales fit what they are measured on; give what a device reads",
+            file=sys.stderr,
         )
     step = max(1, len(texts) // MAX_TEXTS)
     return texts[::step][:MAX_TEXTS]
