@@ -38,8 +38,8 @@ run: $(RUNTIME) ## install the runtime (no torch) and answer three real inputs
 REVIEW := I love this sweater! It is soft and warm, the colour is just as it looks in the picture, and it fits true to size. \
 I have worn it to work with jeans and boots and got many compliments. It is a great buy for the winter.
 
-test: $(ALL) ## install the rest and run every test
-	$(BIN)/python -m pytest
+test: $(ALL) ## install the rest and run every test, on two cores
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-emulated: $(ALL) ## other CPUs: apt-get install qemu-user; for ARM64 also tests/emulated/make_arm64.sh
 	$(BIN)/python -m pytest tests/emulated
