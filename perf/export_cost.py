@@ -40,6 +40,8 @@ def main() -> None:
     report = Report(
         "export_cost", given.smoke, excludes="making the checkpoint, and one export that fills the file cache"
     )
+    if given.work is not None:
+        given.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.work) as scratch:
         checkpoint, out = Path(scratch) / "checkpoint", Path(scratch) / "bundle"
         size = _make(checkpoint, shape, smoke=given.smoke)

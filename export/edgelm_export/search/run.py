@@ -26,6 +26,7 @@ from edgelm_runtime.tokenizer import TextTokenizer
 TUNING, TUNING_TEXTS = 5, 64  # one of so many evaluation rows, and how many of them at the most
 TRIALS, ROUNDS = 6, 3
 MEASURING = 0.6  # of the minutes, for the layers one at a time
+SMALLER = 3.3  # times than in float32 is what a choice for speed has to be, where one keeps the drop
 ENCODER = ("int8-mixed", "int8-folded", "int8", "int8-blocks", "fp32")
 DECODER = ("int8-static", "int8-blocks", "fp32")
 TABLES = ("int8-blocks", "fp32")
@@ -146,10 +147,13 @@ class _Trials:
 
 
 def _coarse(layers: Sequence[Layer], name: str) -> dict[str, Mapping[str, str]]:
-    """What a choice has to beat: everything in one scheme, and every layer in its fastest."""
+    """What a choice has to beat: everything in one scheme, and every product in its fastest."""
     return {
         f"all {name}": {layer.name: name if name in layer.costs else TABLES[0] for layer in layers},
-        "all fastest": {layer.name: min(layer.costs, key=lambda used: layer.costs[used].ms) for layer in layers},
+        "all fastest": {
+            layer.name: TABLES[0] if layer.kind == TABLE else min(layer.costs, key=lambda used: layer.costs[used].ms)
+            for layer in layers
+        },
     }
 
 
@@ -162,15 +166,22 @@ def _within_drop(
     ``wanted`` is the drop in points, and the harm that it is expected to stand.
     """
     points, budget = wanted
+    room = _room(trials.points[0], layers)
     for _ in range(TRIALS):
         if monotonic() > end:
             return
-        chosen = choose(layers, harms, Budget(harm=budget)) or {layer.name: "fp32" for layer in layers}
+        chosen = choose(layers, harms, Budget(harm=budget, bytes=room)) or choose(layers, harms, Budget(harm=budget))
+        chosen = chosen or {layer.name: "fp32" for layer in layers}
         found = trials.choice(chosen)
         if found.drop <= points and found.answers:
             return
         # What harms most for the time that it saves goes to a finer scheme first.
         budget = 0.5 * min(budget, sum(harms.get(name, {}).get(used, 0.0) for name, used in chosen.items()))
+
+
+def _room(whole: Point, layers: Sequence[Layer]) -> float:
+    """The bytes that the layers may have in a bundle SMALLER than the one in float32."""
+    return whole.bytes / SMALLER - (whole.bytes - sum(layer.costs["fp32"].bytes for layer in layers))
 
 
 def _under_limits(
@@ -207,7 +218,10 @@ def _under_limits(
 
 
 def _best(points: Sequence[Point], goal: Goal, cases: Sequence[verify.Case]) -> Point:
-    """The fastest of those that keep the drop, timed again in turns; under limits the one that loses least."""
+    """The fastest of the small ones that keep the drop, timed again in turns; under limits the one that loses least.
+
+    Where none of those that keep the drop is SMALLER than float32, the fastest of all.
+    """
     if goal.limited:
         size = math.inf if goal.size_limit is None else 1e6 * goal.size_limit
         ms = math.inf if goal.latency_limit is None else goal.latency_limit
@@ -223,6 +237,7 @@ def _best(points: Sequence[Point], goal: Goal, cases: Sequence[verify.Case]) -> 
                 "--best-effort to keep that one"
             )
         return best
+    good = [point for point in good if SMALLER * point.bytes <= points[0].bytes] or good
     if len(good) == 1:
         return good[0]
     timed = [[milliseconds(point.folder, cases) for point in good] for _ in range(ROUNDS)]
