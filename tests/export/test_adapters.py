@@ -39,7 +39,7 @@ def _adapted(base: Path, folder: Path, auto: Any, config: Any, **loading: Any) -
         for name, parameter in model.named_parameters():
             if "lora_" in name or "modules_to_save" in name:
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_embedding_layers=False)  # else peft asks the hub
     return folder
 
 
