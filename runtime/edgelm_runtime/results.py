@@ -9,8 +9,16 @@ from typing import Any
 Timings = Mapping[str, float]
 
 
+class _Result:
+    """What every result can do."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers, in the order of the fields."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
-class SentimentResult:
+class SentimentResult(_Result):
     """The sentiment of one text.
 
     `score` is the probability of `label`, `scores` has every label's, each in [0, 1]. `tokens` counts what the model
@@ -28,13 +36,9 @@ class SentimentResult:
     bundle: str
     timings: Timings
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers, in the order of the fields."""
-        return _to_dict(self)
-
 
 @dataclass(frozen=True)
-class ClassificationResult:
+class ClassificationResult(_Result):
     """The classes of one text.
 
     `labels` are those that hold: the most probable one, all of at least 0.5 where any number may hold, none with
@@ -57,13 +61,9 @@ class ClassificationResult:
         """Whether `scores` are numbers, and no label holds."""
         return self.problem_type == "regression"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers, in the order of the fields."""
-        return _to_dict(self)
-
 
 @dataclass(frozen=True)
-class EmbeddingResult:
+class EmbeddingResult(_Result):
     """The vector of one text, float32 numbers. The rest is as in `SentimentResult`."""
 
     embedding: tuple[float, ...]
@@ -73,10 +73,6 @@ class EmbeddingResult:
     notes: tuple[str, ...]
     bundle: str
     timings: Timings
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers, in the order of the fields."""
-        return _to_dict(self)
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ class Entity:
 
 
 @dataclass(frozen=True)
-class TaggingResult:
+class TaggingResult(_Result):
     """The labelled parts of one text, in its order. The rest is as in `SentimentResult`."""
 
     entities: tuple[Entity, ...]
@@ -101,10 +97,6 @@ class TaggingResult:
     notes: tuple[str, ...]
     bundle: str
     timings: Timings
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers, in the order of the fields."""
-        return _to_dict(self)
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,7 @@ class Lookup:
 
 
 @dataclass(frozen=True)
-class TextResult:
+class TextResult(_Result):
     """A generated text.
 
     `variants` holds every sampled text when several were asked for, `text` the first. `finish_reason` is "stop" when
@@ -135,14 +127,6 @@ class TextResult:
     bundle: str
     timings: Timings
     lookup: Lookup
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers, in the order of the fields."""
-        return _to_dict(self)
-
-
-def _to_dict(result: Any) -> dict[str, Any]:
-    return {field.name: _plain(getattr(result, field.name)) for field in fields(result)}
 
 
 def _plain(value: Any) -> Any:

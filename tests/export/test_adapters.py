@@ -74,12 +74,13 @@ def _refusal(origin: Origin, scratch: Path) -> str:
     return str(refused.value)
 
 
-def _compare(origin: Origin, expected: Any, auto: Any, scratch: Path) -> None:
+def _error(origin: Origin, expected: Any, auto: Any, scratch: Path) -> float:
+    """The largest difference of a logit between what is merged and what peft answers."""
     with opened(origin, scratch) as found:
         merged = auto.from_pretrained(found.folder, use_safetensors=True).eval()
-        for ids in rows(600):
-            np.testing.assert_allclose(torch_logits(merged, ids), torch_logits(expected, ids), rtol=0, atol=1e-5)
+        errors = [np.abs(torch_logits(merged, ids) - torch_logits(expected, ids)).max() for ids in rows(600)]
     assert not found.folder.exists()
+    return float(max(errors))
 
 
 @pytest.mark.parametrize("settings", [{}, {"use_rslora": True}, {"use_dora": True}, {"rank_pattern": {"query": 2}}])
@@ -87,16 +88,15 @@ def test_a_merged_classifier_answers_as_peft_does(bert_folder: Path, tmp_path: P
     config = _lora("SEQ_CLS", ["query", "dense"], **settings)
     folder = _adapted(bert_folder, tmp_path / "lora", AutoModelForSequenceClassification, config, num_labels=3)
     base = AutoModelForSequenceClassification.from_pretrained(bert_folder, num_labels=3, ignore_mismatched_sizes=True)
-    _compare(
-        Origin(folder), PeftModel.from_pretrained(base, folder).eval(), AutoModelForSequenceClassification, tmp_path
-    )
+    expected = PeftModel.from_pretrained(base, folder).eval()
+    assert _error(Origin(folder), expected, AutoModelForSequenceClassification, tmp_path) <= 1e-5
 
 
 def test_a_merged_generator_answers_as_peft_does(gpt2_folder: Path, tmp_path: Path) -> None:
     config = _lora("CAUSAL_LM", ["c_attn", "c_proj"], fan_in_fan_out=True)
     folder = _adapted(gpt2_folder, tmp_path / "lora", AutoModelForCausalLM, config)
     expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(gpt2_folder), folder).eval()
-    _compare(Origin(folder), expected, AutoModelForCausalLM, tmp_path)
+    assert _error(Origin(folder), expected, AutoModelForCausalLM, tmp_path) <= 1e-5
 
 
 def test_a_merged_reader_and_writer_has_pefts_weights(tmp_path: Path) -> None:
@@ -114,9 +114,8 @@ def test_a_base_in_half_precision_is_merged_in_float32(tmp_path: Path) -> None:
     config = _lora("SEQ_CLS", ["query"])
     folder = _adapted(base, tmp_path / "lora", AutoModelForSequenceClassification, config, dtype=torch.float32)
     model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
-    _compare(
-        Origin(folder), PeftModel.from_pretrained(model, folder).eval(), AutoModelForSequenceClassification, tmp_path
-    )
+    expected = PeftModel.from_pretrained(model, folder).eval()
+    assert _error(Origin(folder), expected, AutoModelForSequenceClassification, tmp_path) <= 1e-5
 
 
 def test_an_adapter_is_exported_under_its_name_and_nothing_else_is_left(adapter: Path, tmp_path: Path) -> None:

@@ -40,12 +40,7 @@ class Classify(Encoder[ClassificationResult]):
             problem_type=problem,
             labels=holding,
             scores=named,
-            language=reading.language,
-            tokens=reading.tokens,
-            windows=len(reading.rows),
-            notes=reading.notes,
-            bundle=self.bundle.manifest.name,
-            timings=watch.timings(),
+            **self._facts(reading, watch),
         )
 
 

@@ -34,12 +34,7 @@ class Embed(Encoder[EmbeddingResult]):
             embedding = self.decode(joined(outputs, [len(row.ids) for row in reading.rows]))
         return EmbeddingResult(
             embedding=embedding,
-            language=reading.language,
-            tokens=reading.tokens,
-            windows=len(reading.rows),
-            notes=reading.notes,
-            bundle=self.bundle.manifest.name,
-            timings=watch.timings(),
+            **self._facts(reading, watch),
         )
 
 

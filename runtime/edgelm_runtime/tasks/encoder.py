@@ -98,6 +98,17 @@ class Encoder(ABC, Generic[Result]):
     def _result(self, reading: Reading, outputs: list[Values], watch: Stopwatch) -> Result:
         """The answer from the outputs of all windows, their decoding timed by `watch`."""
 
+    def _facts(self, reading: Reading, watch: Stopwatch) -> dict[str, Any]:
+        """The fields that every result has."""
+        return {
+            "language": reading.language,
+            "tokens": reading.tokens,
+            "windows": len(reading.rows),
+            "notes": reading.notes,
+            "bundle": self.bundle.manifest.name,
+            "timings": watch.timings(),
+        }
+
     def outputs(self, rows: Iterable[Sequence[int]]) -> list[Values]:
         """The graph's output for each of many rows of ids, which may have different lengths. Raises like `infer`."""
         listed = [self.rows.checked(row) for row in rows]

@@ -39,10 +39,5 @@ class Sentiment(Encoder[SentimentResult]):
             label=self.labels[best],
             score=float(probabilities[best]),
             scores=dict(zip(self.labels, map(float, probabilities), strict=True)),
-            language=reading.language,
-            tokens=reading.tokens,
-            windows=len(reading.rows),
-            notes=reading.notes,
-            bundle=self.bundle.manifest.name,
-            timings=watch.timings(),
+            **self._facts(reading, watch),
         )

@@ -37,12 +37,7 @@ class Tag(Encoder[TaggingResult]):
             entities = tuple(spans_of(self.labels, merged(inside, reading.spans), reading))
         return TaggingResult(
             entities=entities,
-            language=reading.language,
-            tokens=reading.tokens,
-            windows=len(reading.rows),
-            notes=reading.notes,
-            bundle=self.bundle.manifest.name,
-            timings=watch.timings(),
+            **self._facts(reading, watch),
         )
 
 
