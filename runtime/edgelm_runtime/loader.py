@@ -58,10 +58,10 @@ def load(
             f"({', '.join(shipped) or 'none is installed'}), or the folder that `edgelm export` wrote"
         )
     bundle = open_bundle(folder, verify="lazy")
-    return make(bundle, _served_task(bundle, task))
+    return make(bundle, served_task(bundle, task))
 
 
-def _served_task(bundle: Bundle, task: str | None) -> str:
+def served_task(bundle: Bundle, task: str | None) -> str:
     """The task to run a bundle for: `task` if it serves it, or the only one that it serves."""
     serves = bundle.manifest.serves
     known = [name for name in serves if name in TASKS]

@@ -1,0 +1,270 @@
+"""The report of a profile: what `edgelm profile --json` prints, and every page, table and comparison is made from.
+
+A part that was not measured is None, and `left_out` says why. Times are milliseconds of wall clock, sizes bytes.
+Fields may be added under the same `schema`; a field that changes its meaning raises it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .summary import Histogram, Summary
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured. `sha256` is of the manifest, which names every byte of the bundle."""
+
+    bundle: str
+    sha256: str
+    task: str
+    variant: str
+    precision: str
+    device: str
+    provider: str
+    threads: int
+    low_priority: bool
+    edgelm: str
+    onnxruntime: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where. `governor` and `mhz` (at the beginning and at the end) are "" and empty where the system does not tell."""
+
+    cpu: str
+    isa: tuple[str, ...]
+    cores: int
+    memory: int
+    system: str
+    python: str
+    governor: str
+    mhz: tuple[float, ...]
+    throttled: bool | None
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What has to be the same for two reports to be compared."""
+        return self.cpu, self.isa, self.cores, self.system
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The texts: where they come from ("goldens" or a file's name), and their lengths in tokens."""
+
+    source: str
+    count: int
+    tokens: Summary
+    lengths: Histogram
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """From nothing to the first answer, each sample from a fresh process. `stages`: imports, verification, session,
+    first_answer; `total` from the process's start to its end."""
+
+    stages: Mapping[str, Summary]
+    total: Summary
+
+
+@dataclass(frozen=True)
+class Steady:
+    """Answers one after the other, all else warm. `stages` of `total`, in the order in which they come."""
+
+    stages: Mapping[str, Summary]
+    total: Summary
+    latencies: Histogram
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a text costs by token; `lookup` is the share of proposed tokens that were right, `prefix_hits` the share of
+    prompts whose beginning was known; None where there were none."""
+
+    time_to_first_token: Summary
+    time_per_output_token: Summary
+    tokens_per_second: Summary
+    output_tokens: Summary
+    lookup: float | None
+    prefix_hits: float | None
+
+
+@dataclass(frozen=True)
+class SingleStream:
+    """MLPerf's single stream: one text at a time; its figure is the 90th percentile."""
+
+    latency: Summary
+
+
+@dataclass(frozen=True)
+class ServerTry:
+    """One arrival rate that was tried: texts a second, and their latency from arrival to answer."""
+
+    rate: float
+    latency: Summary
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Server:
+    """MLPerf's server: `rate` is the highest Poisson arrival rate, texts a second, whose 99th percentile stayed under
+    `limit`; 0 where none did."""
+
+    limit: float
+    rate: float
+    tries: tuple[ServerTry, ...]
+
+
+@dataclass(frozen=True)
+class Offline:
+    """MLPerf's offline: all texts are there at once; texts a second."""
+
+    texts_per_second: Summary
+    batch: int
+
+
+@dataclass(frozen=True)
+class Scenarios:
+    """Those that were asked for."""
+
+    single_stream: SingleStream | None
+    server: Server | None
+    offline: Offline | None
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Texts a second of one way to call: so many texts in a call, so many threads."""
+
+    batch: int
+    threads: int
+    texts_per_second: Summary
+
+
+@dataclass(frozen=True)
+class MemoryPoint:
+    """Resident bytes after so many seconds and so many answers."""
+
+    seconds: float
+    answers: int
+    resident: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of a process that does nothing but answer. `growth` is bytes per 1,000 answers, by a line through
+    the points after the first answers; `noise` is the standard error of that."""
+
+    imported: int
+    loaded: int
+    peak: int
+    growth: float
+    noise: float
+    points: tuple[MemoryPoint, ...]
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules an answer of the whole processor package, by the counter named `source`."""
+
+    source: str
+    joules_per_answer: float
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Runs of one operator with the same shapes: `share` is of the time of all operators, `ms` of one answer's."""
+
+    name: str
+    op_type: str
+    provider: str
+    shapes: str
+    calls: float
+    ms: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Operators:
+    """The most expensive ones of the graph, and how many there are besides; `measured` is their total, `outside` what a
+    run takes beyond it, both ms of one answer."""
+
+    top: tuple[Operator, ...]
+    others: int
+    measured: float
+    outside: float
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """How far from what this machine could do: `bytes` and `operations` (multiply-adds) of the model in one run (of one
+    token, where text is generated), and the rates that were measured here, per second, on the same threads.
+
+    `floor` is the time that the slower of the two takes, ms; `share` of it is reached: floor / what a run takes.
+    """
+
+    read_bandwidth: float
+    int8_rate: float
+    bytes: int
+    operations: int
+    floor: float
+    run: float
+    share: float
+    bound: str
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whether the numbers are to be trusted: `verdict` is VALID or NOISY, `reasons` say why, `excluded` what does not
+    count. `load` is the part of the usable cores that others took while this was measured; None where unknown."""
+
+    verdict: str
+    reasons: tuple[str, ...]
+    excluded: tuple[str, ...]
+    load: float | None
+    width: float
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something that a trial showed: what to do, and the gain that was measured."""
+
+    text: str
+    change: str
+    before: float
+    after: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that one profile found. `complete` is False where it was interrupted: what there is then still counts."""
+
+    schema: int
+    created: str
+    seconds: float
+    complete: bool
+    subject: Subject
+    machine: Machine
+    inputs: Inputs
+    cold: ColdStart | None = None
+    steady: Steady | None = None
+    generation: Generation | None = None
+    scenarios: Scenarios | None = None
+    throughput: tuple[Throughput, ...] | None = None
+    memory: Memory | None = None
+    energy: Energy | None = None
+    operators: Operators | None = None
+    ceiling: Ceiling | None = None
+    advice: tuple[Advice, ...] | None = None
+    trust: Trust | None = None
+    left_out: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers for JSON."""
+        return asdict(self)
