@@ -61,16 +61,19 @@ clean: ## remove .venv and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 
 perf: $(ALL) ## measure: cold start, throughput, generation, engine, export, network (idle machine, minutes)
-	$(BIN)/python -m perf
+	$(BIN)/python -m perf --keep
 
 perf-decode: $(ALL) ## the decoder beside its peers: installs each (12 GB, a compiler), then about an hour
 	$(BIN)/python -m perf.decode --page docs $(if $(SUMMARY),--summary $(SUMMARY))
+	$(BIN)/python -m perf.performance
 
 perf-encode: $(ALL) ## the encoder beside its peers: installs each (8 GB), then about half an hour
 	$(BIN)/python -m perf.encode --page docs
+	$(BIN)/python -m perf.performance
 
 perf-fidelity: $(ALL) ## answers kept, beside the peers: CLASSIFIER='CHECKPOINT ROWS' GENERATOR='CHECKPOINT ROWS'
 	$(BIN)/python -m perf.fidelity --page docs $(if $(CLASSIFIER),--classifier $(CLASSIFIER)) $(if $(GENERATOR),--generator $(GENERATOR))
+	$(BIN)/python -m perf.performance
 
 perf-smoke: $(ALL) ## the same with tiny models, in seconds: shows that the measurements run
 	$(BIN)/python -m perf --smoke

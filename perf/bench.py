@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
@@ -123,6 +124,8 @@ class Report:
             "benchmark": self.benchmark,
             "smoke": self.smoke,
             "skipped": self.skipped,
+            "date": datetime.now(UTC).date().isoformat(),
+            "command": command_line(),
             "machine": machine(),
             "facts": self.facts,
             "figures": [figure.to_dict() for figure in self.figures],
@@ -147,6 +150,11 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
+
+
+def command_line() -> str:
+    """How this process was called; of a path that is nobody else's, its name."""
+    return " ".join(["python", *(Path(word).name if Path(word).is_absolute() else word for word in sys.orig_argv[1:])])
 
 
 def arguments(

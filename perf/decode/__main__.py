@@ -22,6 +22,7 @@ from perf.decode.peers import peers
 from perf.decode.protocol import Plan
 from perf.decode.report import Row, print_report
 from perf.decode.shapes import SHAPES, prompt
+from perf.kept import keep
 
 LENGTHS = (64, 512)
 TOKENS, FIRSTS = 128, 4
@@ -51,6 +52,7 @@ def main() -> None:
     (bench.work / "report.json").write_text(json.dumps(report, ensure_ascii=False), "utf-8")
     if given.page:
         write(report, given.page)
+        keep(report)
 
 
 def _plan(bench: Bench, vocab: int) -> Plan:

@@ -22,6 +22,7 @@ from perf.encode.page import write
 from perf.encode.peers import peers
 from perf.encode.report import CEILED, Ceilings, Row, print_report
 from perf.encode.shapes import DEFAULT_BUNDLE, SHAPES
+from perf.kept import keep
 
 BESIDE_DEFAULT = ("minilm-l6", "smoke")  # the shapes that the default bundle is measured beside
 
@@ -45,6 +46,7 @@ def main() -> None:
     (bench.work / "report.json").write_text(json.dumps(report, ensure_ascii=False), "utf-8")
     if given.page:
         write(report, given.page)
+        keep(report)
 
 
 def _rows(bench: Bench, shape: str) -> list[Row]:

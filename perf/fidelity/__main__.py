@@ -17,6 +17,7 @@ from perf.fidelity.harness import Bench, engines
 from perf.fidelity.page import write
 from perf.fidelity.report import Model, print_report
 from perf.fidelity.smoke import checkpoint_and_rows
+from perf.kept import keep
 
 MOST, SMOKE_MOST = 1000, 10
 
@@ -35,6 +36,7 @@ def main() -> None:
     (bench.work / "report.json").write_text(json.dumps(report, ensure_ascii=False), "utf-8")
     if given.page:
         write(report, given.page)
+        keep(report)
 
 
 def _classifier(bench: Bench, checkpoint: Path, rows_file: Path, given: argparse.Namespace) -> Model:
