@@ -51,10 +51,10 @@ def machine_kind() -> str:
 
 def memory_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
     """Bytes of memory that this process may use: the machine's, or its control groups' limit; 0 where unknown."""
-    match = re.search(r"^MemTotal:\s*(\d+) kB", _read(proc / "meminfo"), re.MULTILINE)
+    match = re.search(r"^MemTotal:\s*(\d+) kB", kernel_text(proc / "meminfo"), re.MULTILINE)
     total = int(match[1]) * 1024 if match else 0
     names = {2: "memory.max", 1: "memory.limit_in_bytes"}
-    texts = [_read(folder / names[version]).strip() for folder, version in _groups(proc, cgroup, "memory")]
+    texts = [kernel_text(folder / names[version]).strip() for folder, version in control_groups(proc, cgroup, "memory")]
     return min([total, *(int(text) for text in texts if text.isdecimal())])
 
 
@@ -74,14 +74,14 @@ def _cpuinfo(proc: Path, keys: tuple[str, ...]) -> str:
 def _quota(proc: Path, cgroup: Path) -> float:
     """Smallest CPU quota, in cores, of this process's control groups and of all groups around them."""
     quota = float("inf")
-    for folder, version in _groups(proc, cgroup, "cpu"):
+    for folder, version in control_groups(proc, cgroup, "cpu"):
         quota = min(quota, _limit_v2(folder) if version == 2 else _limit_v1(folder))
     return min(quota, 1e6)
 
 
-def _groups(proc: Path, cgroup: Path, controller: str) -> Iterator[tuple[Path, int]]:
-    """Folders of this process's control groups and of those around them, with the version of their files."""
-    for line in _read(proc / "self" / "cgroup").splitlines():
+def control_groups(proc: Path, cgroup: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """Folders that may be this process's control groups and those around them, with the version of their files."""
+    for line in kernel_text(proc / "self" / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if controllers == "":
@@ -102,11 +102,11 @@ def _upwards(root: Path, group: str) -> list[Path]:
 
 
 def _limit_v2(folder: Path) -> float:
-    return _cores(*[*_read(folder / "cpu.max").split(), "", ""][:2])
+    return _cores(*[*kernel_text(folder / "cpu.max").split(), "", ""][:2])
 
 
 def _limit_v1(folder: Path) -> float:
-    return _cores(_read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip())
+    return _cores(kernel_text(folder / "cpu.cfs_quota_us").strip(), kernel_text(folder / "cpu.cfs_period_us").strip())
 
 
 def _cores(quota: str, period: str) -> float:
@@ -116,8 +116,8 @@ def _cores(quota: str, period: str) -> float:
     return float("inf")
 
 
-def _read(path: Path) -> str:
-    """Content of a small kernel file, "" when it is not there: absence means no limit."""
+def kernel_text(path: Path) -> str:
+    """Content of a small file of the kernel, "" where it is not there or may not be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -35,7 +35,8 @@ class Subject:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where. `governor` and `mhz` (at the beginning and at the end) are "" and empty where the system does not tell."""
+    """Where. `governor` and `mhz` (of the fastest core, at the beginning and at the end, each time under load) are ""
+    and empty where the system does not tell; `throttled` is None there, else whether heat slowed the processor."""
 
     cpu: str
     isa: tuple[str, ...]
@@ -65,8 +66,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """From nothing to the first answer, each sample from a fresh process. `stages`: imports, verification, session,
-    first_answer; `total` from the process's start to its end."""
+    """From nothing to the first answer, each sample from a fresh process.
+
+    `stages` in their order: interpreter, imports, verification, session, first_answer, exit; each sample's sum is its
+    `total`, from the process's start to its end.
+    """
 
     stages: Mapping[str, Summary]
     total: Summary
@@ -74,11 +78,19 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class Steady:
-    """Answers one after the other, all else warm. `stages` of `total`, in the order in which they come."""
+    """Answers one after the other, all else warm. `stages` of `total`, in the order in which they come.
+
+    A round is an answer to each of `texts` values; `rounds` are ms an answer, one sample a round. The interval of each
+    median is theirs, to scale: the texts differ, and how much says nothing about how sure the median is. `drift` is
+    the second half of the rounds against the first: 0.1 is 10 % slower.
+    """
 
     stages: Mapping[str, Summary]
     total: Summary
     latencies: Histogram
+    rounds: Summary
+    texts: int
+    drift: float
 
 
 @dataclass(frozen=True)
@@ -158,22 +170,26 @@ class MemoryPoint:
 @dataclass(frozen=True)
 class Memory:
     """Resident memory of a process that does nothing but answer. `growth` is bytes per 1,000 answers, by a line through
-    the points after the first answers; `noise` is the standard error of that."""
+    the points after the first answers; `noise` is the standard error of that. Where a system tells the peak alone the
+    rest is None, and there are no points."""
 
-    imported: int
-    loaded: int
+    imported: int | None
+    loaded: int | None
     peak: int
-    growth: float
-    noise: float
+    growth: float | None
+    noise: float | None
     points: tuple[MemoryPoint, ...]
 
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules an answer of the whole processor package, by the counter named `source`."""
+    """Joules an answer of the whole processor, what it takes when idle included, by the counters named `source`; watts
+    while answering one text after the other, and while nothing is asked."""
 
     source: str
     joules_per_answer: float
+    watts: float
+    idle_watts: float
 
 
 @dataclass(frozen=True)
@@ -221,13 +237,14 @@ class Ceiling:
 @dataclass(frozen=True)
 class Trust:
     """Whether the numbers are to be trusted: `verdict` is VALID or NOISY, `reasons` say why, `excluded` what does not
-    count. `load` is the part of the usable cores that others took while this was measured; None where unknown."""
+    count. `load` is the part of the usable cores that others took while this was measured, `width` the interval of the
+    median answer as a part of it; None where unknown."""
 
     verdict: str
     reasons: tuple[str, ...]
     excluded: tuple[str, ...]
     load: float | None
-    width: float
+    width: float | None
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
 
-from ..machine import cpu_name, isa_flags, memory_bytes, usable_cores
-from . import report, steady
-from .subject import Deadline, Subject
+from ..machine import usable_cores
+from . import cold, energy, memory, report, steady
+from .fingerprint import look, machine
+from .subject import Deadline, NotMeasured, Subject
+from .trust import Watched, judge
 
 SECONDS = 30.0
 
@@ -32,7 +33,12 @@ class Part:
     share: float
 
 
-PARTS: Sequence[Part] = (Part("steady", steady.measure, 0.4),)
+PARTS: Sequence[Part] = (
+    Part("cold", cold.measure, 0.1),
+    Part("steady", steady.measure, 0.25),
+    Part("memory", memory.measure, 0.08),
+    Part("energy", energy.measure, 0.02),
+)
 
 
 def profile(
@@ -44,11 +50,19 @@ def profile(
     """
     began = perf_counter()
     found: dict[str, Any] = {}
+    left_out: list[str] = []
+    watched: list[Watched] = []
+    first = last = look()
     complete = True
     try:
         for part in PARTS:
             seen(part.name)
-            found[part.name] = part.measure(subject, Deadline(options.seconds * part.share))
+            try:
+                found[part.name] = part.measure(subject, Deadline(options.seconds * part.share))
+            except NotMeasured as reason:
+                left_out.append(f"{part.name}: {reason}")
+            before, last = last, look()
+            watched.append(Watched(part.name, before, last))
     except KeyboardInterrupt:
         complete = False
     return report.Report(
@@ -57,21 +71,9 @@ def profile(
         seconds=perf_counter() - began,
         complete=complete,
         subject=subject.facts(),
-        machine=_machine(),
+        machine=machine(first, last),
         inputs=subject.inputs(),
         **found,
-    )
-
-
-def _machine() -> report.Machine:
-    return report.Machine(
-        cpu=cpu_name(),
-        isa=isa_flags(),
-        cores=usable_cores(),
-        memory=memory_bytes(),
-        system=platform.platform(terse=True),
-        python=platform.python_version(),
-        governor="",
-        mhz=(),
-        throttled=None,
+        trust=judge(watched, usable_cores(), found.get("steady")),
+        left_out=tuple(left_out),
     )

@@ -3,37 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import mean, median
 from time import perf_counter
 from typing import Any
 
 from . import report
+from .memory import evenly
 from .subject import Deadline, Subject
-from .summary import histogram, summarize
+from .summary import Summary, histogram, summarize
 
 NARROW = 0.05  # of the median: an interval below this is known well enough
-MIN_ROUNDS, WARM_UP = 10, 2  # of all values each
+MIN_ROUNDS, FEWEST_ROUNDS, WARM_UP = 10, 3, 1
+_PROBE = 0.1  # of the time, to see how many values fit
 
 
 def measure(subject: Subject, deadline: Deadline) -> report.Steady:
-    """Whole rounds over all values, so that every one counts the same: at least one, MIN_ROUNDS where time allows."""
+    """Whole rounds over the values, so that every one counts the same: at least one, MIN_ROUNDS where time allows.
+
+    Where FEWEST_ROUNDS of all values do not fit, the rounds are of fewer, taken evenly. Percentiles are of all answers.
+    The texts differ, so the plain interval of the median would be as wide as their mix however often they are answered;
+    the samples of this one are whole rounds, which differ by noise alone. Once it is narrow the measurement ends.
+    Raises what answering raises.
+    """
+    values = _that_fit(subject, deadline)
     for _ in range(WARM_UP):
-        for value in subject.values:
-            subject.answer(value)
-            if deadline.over():
-                break
+        for value in values:
+            if not deadline.over():
+                subject.answer(value)
     totals: list[float] = []
     stages: list[Mapping[str, float]] = []
-    rounds = 0
-    while not rounds or not (deadline.over() or (rounds >= MIN_ROUNDS and summarize(totals).width < NARROW)):
-        for value in subject.values:
+    while True:
+        for value in values:
             start = perf_counter()
             result = subject.answer(value)
             totals.append(1000 * (perf_counter() - start))
             stages.append(result.timings)
-        rounds += 1
-    return report.Steady(_by_stage(stages), summarize(totals), histogram(totals))
+        rounds = _rounds(totals, len(values))
+        if deadline.over() or (len(rounds) >= MIN_ROUNDS and summarize(rounds).width < NARROW):
+            return report.Steady(
+                stages={name: _summary(samples, len(values)) for name, samples in _by_stage(stages).items()},
+                total=_summary(totals, len(values)),
+                latencies=histogram(totals),
+                rounds=summarize(rounds),
+                texts=len(values),
+                drift=_drift(rounds),
+            )
 
 
-def _by_stage(timings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _that_fit(subject: Subject, deadline: Deadline) -> Sequence[Any]:
+    """The values of a round that fits FEWEST_ROUNDS times, as the first answers show."""
+    start, left = perf_counter(), deadline.left
+    answered = 0
+    for value in evenly(subject.values, 1000):
+        subject.answer(value)
+        answered += 1
+        if perf_counter() - start > _PROBE * left:
+            break
+    each = (perf_counter() - start) / answered
+    return evenly(subject.values, max(1, int(deadline.left / each / (FEWEST_ROUNDS + WARM_UP))))
+
+
+def _rounds(samples: Sequence[float], size: int) -> list[float]:
+    """The mean of each round."""
+    return [mean(samples[start : start + size]) for start in range(0, len(samples), size)]
+
+
+def _summary(samples: Sequence[float], size: int) -> Summary:
+    """Percentiles of the answers, with the interval of whole rounds around the median."""
+    found, rounds = summarize(samples), summarize(_rounds(samples, size))
+    scale = found.p50 / rounds.p50 if rounds.p50 else 1.0
+    return replace(found, low=scale * rounds.low, high=scale * rounds.high)
+
+
+def _drift(rounds: Sequence[float]) -> float:
+    """The median of the second half against the first's, less 1; 0 of a single round."""
+    half = len(rounds) // 2
+    return median(rounds[-half:]) / median(rounds[:half]) - 1 if half else 0.0
+
+
+def _by_stage(timings: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     names = [name for name in timings[0] if name not in ("total", "time_to_first_token")]
-    return {name: summarize([one.get(name, 0.0) for one in timings]) for name in names}
+    return {name: [one.get(name, 0.0) for one in timings] for name in names}

@@ -19,6 +19,10 @@ from . import report
 from .summary import histogram, summarize
 
 
+class NotMeasured(Exception):
+    """A part that cannot be measured here; the message is the reason, as `left_out` of the report says it."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A bundle with a task, how it is loaded, the values that it answers, and where these come from."""

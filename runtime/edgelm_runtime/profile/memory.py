@@ -1,0 +1,50 @@
+"""What a process that does nothing but answer holds in memory, and whether that grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import report
+from .fresh import ask
+from .subject import Deadline, NotMeasured, Subject
+
+WARM_UP = 2  # rounds over the values: buffers then have the size of the longest
+MOST_VALUES = 64
+_FEWEST_POINTS = 3
+
+
+def measure(subject: Subject, deadline: Deadline) -> report.Memory:
+    """In a fresh process: what this one measured before does not count. The values go round until the time is over.
+
+    Raises what loading and answering raise, and NotMeasured where the system does not tell.
+    """
+    values = evenly(subject.values, MOST_VALUES)
+    reply = ask(subject, values, deadline.left).reply
+    if reply["peak"] is None:
+        raise NotMeasured("this system does not tell how much memory a process holds")
+    points = tuple(report.MemoryPoint(*point) for point in reply["points"] if point[2] is not None)
+    growth, noise = _growth([point for point in points if point.answers > WARM_UP * len(values)])
+    return report.Memory(reply["imported"], reply["loaded"], reply["peak"], growth, noise, points)
+
+
+def evenly(values: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` of the values, from everywhere among them, in their order."""
+    count = min(len(values), most)
+    return [values[index * len(values) // count] for index in range(count)]
+
+
+def _growth(points: Sequence[report.MemoryPoint]) -> tuple[float, float] | tuple[None, None]:
+    """Bytes per 1,000 answers by least squares, and the standard error of that; None of too few points."""
+    if len(points) < _FEWEST_POINTS:
+        return None, None
+    answers = np.array([point.answers for point in points], np.float64)
+    resident = np.array([point.resident for point in points], np.float64)
+    apart = answers - answers.mean()
+    square = float(apart @ apart)
+    slope = float(apart @ (resident - resident.mean())) / square
+    rest = resident - resident.mean() - slope * apart
+    error = float(np.sqrt(rest @ rest / (len(points) - 2) / square))
+    return 1000 * slope, 1000 * error

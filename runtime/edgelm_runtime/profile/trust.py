@@ -1,0 +1,108 @@
+"""Whether the numbers of a profile are to be trusted: what disturbed the machine, and how sure the median is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from . import memory, report, steady
+from .fingerprint import Look
+
+VALID, NOISY = "VALID", "NOISY"
+LOAD = 0.10  # of the usable cores, taken by others
+STOLEN = 0.03  # of the CPU time that was asked for
+STOPPED = 0.03  # of the time of the usable cores
+CLOCK = 0.10  # of the clock at the beginning
+DRIFT = 0.05
+FEWEST_ROUNDS = 6  # below, the interval is no more than the range
+_LONG_ENOUGH = 0.5  # seconds: the kernel counts in hundredths
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A part of the profile between two looks at the machine."""
+
+    part: str
+    before: Look
+    after: Look
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.after.at - self.before.at
+
+    def load(self, cores: int) -> float | None:
+        """The part of the usable cores that others took.
+
+        Where a quota leaves fewer cores than there are processors, others first take those that nobody may use.
+        """
+        if self.before.busy is None or self.after.busy is None or not self.seconds:
+            return None
+        others = (self.after.busy - self.before.busy) - (self.after.own - self.before.own)
+        taken = others / self.seconds - (self.after.processors - cores)
+        return min(1.0, max(0.0, taken / cores))
+
+
+def judge(watched: Sequence[Watched], cores: int, found: report.Steady | None) -> report.Trust:
+    """The verdict over all parts, of which there is at least one; `found` is None where nothing was answered."""
+    whole = Watched("", watched[0].before, watched[-1].after)
+    reasons = (*_disturbed(whole, watched, cores), *_unsure(found))
+    return report.Trust(
+        verdict=NOISY if reasons else VALID,
+        reasons=reasons,
+        excluded=tuple(_excluded(found)),
+        load=whole.load(cores),
+        width=None if found is None else found.rounds.width,
+    )
+
+
+def _disturbed(whole: Watched, parts: Sequence[Watched], cores: int) -> Iterator[str]:
+    """What happened to the machine meanwhile."""
+    long = [part for part in parts if part.seconds >= _LONG_ENOUGH]
+    loads = {part.part: part.load(cores) or 0.0 for part in long}
+    load, worst = whole.load(cores) or 0.0, max(loads, key=lambda name: loads[name], default="")
+    if max([load, *loads.values()]) > LOAD:
+        where = f", during {worst} {loads[worst]:.0%}" if worst else ""
+        yield f"other programs took {load:.0%} of the {cores} usable cores{where} (accepted: {LOAD:.0%})"
+    before, after = whole.before, whole.after
+    if before.stolen is not None and after.stolen is not None and before.busy is not None and after.busy is not None:
+        stolen = after.stolen - before.stolen
+        share = stolen / max(stolen + after.busy - before.busy, 0.01)
+        if share > STOLEN:
+            yield f"the host of this virtual machine took {share:.0%} of its CPU time (accepted: {STOLEN:.0%})"
+    if before.stopped is not None and after.stopped is not None and whole.seconds:
+        share = (after.stopped - before.stopped) / (whole.seconds * cores)
+        if share > STOPPED:
+            yield f"the CPU quota of a control group stopped programs for {share:.0%} of the time; give fewer --threads"
+    if before.mhz and after.mhz and abs(after.mhz / before.mhz - 1) > CLOCK:
+        yield f"the clock went from {before.mhz:,.0f} to {after.mhz:,.0f} MHz (accepted: {CLOCK:.0%})"
+    if before.throttles is not None and after.throttles is not None and after.throttles > before.throttles:
+        yield f"heat slowed the processor {after.throttles - before.throttles} times"
+
+
+def _unsure(found: report.Steady | None) -> Iterator[str]:
+    """What is wrong with the answers themselves."""
+    if found is None:
+        yield "no answers were measured one after the other"
+        return
+    rounds = found.rounds
+    if rounds.count < FEWEST_ROUNDS:
+        yield f"too few runs: {rounds.count} of each text (at least {FEWEST_ROUNDS}); give more --seconds"
+    if rounds.width > steady.NARROW:
+        yield (
+            f"the 95 % interval of the median is {rounds.width:.1%} wide after {rounds.count} rounds "
+            f"(accepted: {steady.NARROW:.0%}); give more --seconds"
+        )
+    if abs(found.drift) > DRIFT:
+        change = f"{abs(found.drift):.0%} {'slower' if found.drift > 0 else 'faster'}"
+        yield f"answers became {change} from the first half to the second (accepted: {DRIFT:.0%})"
+
+
+def _excluded(found: report.Steady | None) -> Iterator[str]:
+    """What does not count."""
+    yield "the first answers to every text, which warm up"
+    yield "reading the bundle from the disk: its files are in the system's cache, also in cold starts"
+    yield "what a program does besides edgelm: reading its input, the command line, printing"
+    yield f"of memory's growth the first {memory.WARM_UP} rounds"
+    if found is not None:
+        yield f"how far the texts differ, in the interval of the median: its samples are whole rounds of {found.texts}"
