@@ -15,9 +15,16 @@ EXPORT_MODULES = frozenset(
 )  # fmt: skip
 
 
+MODULES = {
+    "export": EXPORT_MODULES,
+    "otel": frozenset({"opentelemetry"}),
+    "report": frozenset({"jinja2", "matplotlib"}),
+}
+
+
 @contextmanager
-def export_extra() -> Iterator[None]:
-    """Translate a module of the extra ``export`` that is not installed.
+def extra(name: str) -> Iterator[None]:
+    """Translate a module of the extra `name` that is not installed.
 
     Raises:
         MissingExtra: with the command that installs it. Any other missing module is a bug and passes through.
@@ -26,8 +33,8 @@ def export_extra() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in EXPORT_MODULES:
+        if missing not in MODULES[name]:
             raise
         raise MissingExtra(
-            f"{missing} is not installed, and this command needs it; install with: pip install 'edgelm[export]'"
+            f"{missing} is not installed, and this needs it; install with: pip install 'edgelm[{name}]'"
         ) from error

@@ -16,6 +16,7 @@ MEASUREMENTS = (
     "throughput",
     "generation",
     "engine",
+    "overhead",
     "export_cost",
     "outliers",
     "search",

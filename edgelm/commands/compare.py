@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgelm.extras import export_extra
+from edgelm.extras import extra
 from edgelm.locate import folder_of
 
 EXAMPLES = """\b
@@ -32,7 +32,7 @@ def command(a: str, b: str, eval_file: Path, json: bool) -> None:
     McNemar's for right and wrong, a permutation test for ROUGE-L. Speeds are measured in turns.
     Needs: pip install 'edgelm[export]'
     """
-    with export_extra():
+    with extra("export"):
         from edgelm_export.compare import compare
 
         found = compare(folder_of(a), folder_of(b), eval_file)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgelm.extras import export_extra
+from edgelm.extras import extra
 
 EXAMPLES = """\b
 Examples:
@@ -31,7 +31,7 @@ def command(checkpoint: Path, task: str | None, json: bool, **given: Any) -> Non
     model is loaded, but for an adapter, which is merged into its base to be looked at. The exit code
     is 0 where an export can begin, 7 where it cannot. Needs: pip install 'edgelm[export]'
     """
-    with export_extra():
+    with extra("export"):
         from edgelm_export.checkpoint.sources import Origin
         from edgelm_export.doctor import diagnose
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgelm.extras import export_extra
+from edgelm.extras import extra
 
 EXAMPLES = """\b
 Examples:
@@ -96,7 +96,7 @@ def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> 
     The finished bundle is compared with the checkpoint in torch; a difference outside the tolerance
     stops the export and leaves nothing behind. Needs: pip install 'edgelm[export]'
     """
-    with export_extra():
+    with extra("export"):
         from edgelm_export.draft import read_prompt
         from edgelm_export.pipeline import ExportOptions, export
         from edgelm_export.search import Goal

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgelm.extras import export_extra
+from edgelm.extras import extra
 
 EXAMPLES = """\b
 Examples:
@@ -77,7 +77,7 @@ def command(json: bool, data: tuple[Path, ...], **given: Any) -> None:
 
     Ends with the development metrics. Needs: pip install 'edgelm[export]'
     """
-    with export_extra():
+    with extra("export"):
         from edgelm_export.finetune import FinetuneOptions, finetune
 
         report = finetune(FinetuneOptions(data=data, progress=sys.stderr.isatty(), **given))

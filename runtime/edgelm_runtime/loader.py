@@ -13,6 +13,7 @@ from .device import AUTO
 from .errors import BundleNotFound, BundleRejected, EdgeLMError, InputError
 from .script import language_of
 from .tasks import TASKS
+from .tasks.observed import Answers, Observed
 
 
 def load(
@@ -98,14 +99,18 @@ def _load_default(task: str, make: Callable[[Bundle, str], Any]) -> Any:
     return Routed(by_language, task, make)
 
 
-class Routed:
-    """Several bundles behind one task: each input goes to the bundle of its language, opened at the first need."""
+class Routed(Observed):
+    """Several bundles behind one task: each input goes to the bundle of its language, opened at the first need.
+
+    Who watches it sees the answers of all of them.
+    """
 
     def __init__(self, bundles: Mapping[str, Bundle], task: str, make: Callable[[Bundle, str], Any]) -> None:
         self._bundles = dict(bundles)
         self._task = task
         self._make = make
         self._models: dict[Path, Any] = {}
+        self.answers = Answers()
         self._lock = Lock()
 
     @property
@@ -120,7 +125,8 @@ class Routed:
             raise InputError(f"there is no bundle for the language {language!r}; there are {', '.join(self._bundles)}")
         with self._lock:
             if bundle.path not in self._models:
-                self._models[bundle.path] = self._make(bundle, self._task)
+                model = self._models[bundle.path] = self._make(bundle, self._task)
+                model.answers = self.answers
             return self._models[bundle.path]
 
     def for_input(self, value: object) -> Any:

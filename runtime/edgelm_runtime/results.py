@@ -113,7 +113,8 @@ class TextResult(_Result):
 
     `variants` holds every sampled text when several were asked for, `text` the first. `finish_reason` is "stop" when
     the model ended by itself or at a stop string, "length" when the limit cut it, "deadline" when the time was over
-    and the text was cut after its last whole sentence. `timings` are milliseconds.
+    and the text was cut after its last whole sentence. `timings` are milliseconds: of `total`, `tokenize`, `infer`,
+    `sample` and `detokenize` are what was done, `prefill` and `decode` the same time by tokens read and tokens written.
     """
 
     text: str

@@ -141,6 +141,5 @@ main()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment)
     assert done.returncode == 7
     assert done.stderr == (
-        f"edgelm: error: {missing} is not installed, and this command needs it; "
-        "install with: pip install 'edgelm[export]'\n"
+        f"edgelm: error: {missing} is not installed, and this needs it; install with: pip install 'edgelm[export]'\n"
     )

@@ -23,6 +23,7 @@ FIGURES = {
     "throughput": {"edgelm run --input FILE --json", "model.batch(texts)"},
     "generation": set(),
     "engine": {"outside onnxruntime / a token", "tokens/s, 4 answers / one", "facts locked / plain"},
+    "overhead": {"sentiment: timings / none", "description: inside model.profile() / none"},
     "export_cost": {"export", "export, peak / checkpoint"},
     "outliers": {"accuracy, int8 - torch", "perplexity, int8 / torch - 1", "distance of the function after spreading"},
     "families": {"gpt2: largest error, float32", "gpt2: same choice, int8"},

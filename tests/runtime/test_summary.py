@@ -53,7 +53,8 @@ def test_a_result_says_all_about_its_answer(model: Summary) -> None:
     assert (result.language, result.bundle, result.windows, result.notes) == ("zh", "tiny-generator", 1, ())
     assert (result.tokens, result.finish_reason, result.variants) == (9, "length", ())
     assert result.prompt_tokens == len(model.tokenize(TEXT))
-    assert list(result.timings) == ["tokenize", "prefill", "decode", "total", "time_to_first_token"]
+    stages = ["tokenize", "prefill", "decode", "infer", "sample", "detokenize", "total", "time_to_first_token"]
+    assert list(result.timings) == stages
     assert result.timings["total"] >= result.timings["time_to_first_token"] >= result.timings["prefill"] > 0
     json.dumps(result.to_dict())
 

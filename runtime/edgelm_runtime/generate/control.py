@@ -21,11 +21,12 @@ class Control:
     """One answer's end from outside. The first call decides; a run that is under way is stopped at its next node.
 
     `deadline_ms` counts from the making of the Control; None is no deadline. Its clock thread starts with the first
-    run, so that a request that is refused leaves none behind.
+    run, so that a request that is refused leaves none behind. `run_ms` adds up what the runs took that it may stop.
     """
 
     def __init__(self, deadline_ms: float | None = None) -> None:
         self.interrupt = Interrupt()
+        self.run_ms = 0.0
         self._reason: Reason = ""
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None

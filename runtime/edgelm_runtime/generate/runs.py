@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -84,15 +85,18 @@ class Runs:
 
 
 def interruptible(control: Control | None, work: Callable[[Interrupt | None], Result]) -> Result:
-    """A run that the control, if there is one, may stop. Raises Interrupted when it has."""
+    """A run that the control, if there is one, may stop, and times. Raises Interrupted when it has."""
     if control is None:
         return work(None)
     control.check()
+    start = perf_counter()
     try:
         return work(control.interrupt)
     except BundleRejected:
         control.check()
         raise
+    finally:
+        control.run_ms += (perf_counter() - start) * 1000.0
 
 
 class _Shape:

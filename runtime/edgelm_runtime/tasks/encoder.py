@@ -12,13 +12,14 @@ from ..placement import DEFAULTS, LoadOptions, Receipt
 from ..session import Session
 from ..timing import Stopwatch
 from ..tokenizer import checked
+from .observed import Answers, Observed
 from .reading import Reader, Reading, Text
 from .rows import Output, Progress, Rows, Values
 
 Result = TypeVar("Result")
 
 
-class Encoder(ABC, Generic[Result]):
+class Encoder(Observed, ABC, Generic[Result]):
     """A model that reads a text in one run. Safe to share between threads; the classes of the tasks say what it gives.
 
     Raises BundleRejected when the bundle's files do not match or its graph is not one of the task, DeviceError when no
@@ -30,6 +31,7 @@ class Encoder(ABC, Generic[Result]):
 
     def __init__(self, bundle: Bundle, options: LoadOptions = DEFAULTS) -> None:
         self.bundle = bundle
+        self.answers = Answers()
         self.labels = bundle.manifest.labels
         self.reader = Reader(bundle)
         self.tokenizer = self.reader.tokenizer
@@ -139,4 +141,6 @@ class Encoder(ABC, Generic[Result]):
         watch = Stopwatch({"tokenize": reading.tokenize_ms})
         with watch("infer"):
             outputs = [self.rows.one(row, session) for row in reading.rows]
-        return self._result(reading, outputs, watch)
+        result = self._result(reading, outputs, watch)
+        self.answers.seen(result)
+        return result

@@ -23,13 +23,14 @@ from ..results import TextResult
 from ..script import language_of
 from ..session import Session
 from ..tokenizer import TextTokenizer
+from .observed import Answers, Observed
 from .words import Words, absolute_terms
 from .writing import Account, Job, Reader
 
 MIN_ROOM = 16  # tokens that must be left for a text, beside the prompt's own words and the answer
 
 
-class Generation(ABC):
+class Generation(Observed, ABC):
     """A bundle that writes text for one of its tasks. Safe to share between threads: every answer has its own buffers.
 
     Raises BundleRejected when a file does not match, the graph is no generator, or the manifest's prompt or generation
@@ -42,6 +43,7 @@ class Generation(ABC):
     def __init__(self, bundle: Bundle, options: LoadOptions = DEFAULTS) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
+        self.answers = Answers()
         self.tokenizer = TextTokenizer(bundle.read(manifest.tokenizer.file), manifest.tokenizer)
         self._template = manifest.prompts.get(self.task, "")
         self._defaults = self._read_defaults()
@@ -231,13 +233,15 @@ class Generation(ABC):
         account = job.account
         if job.guide is not None:
             account.notes.append("beam search goes by probability alone: coverage_bonus and quote_bonus were not used")
+        ran = account.control.run_ms
         with account.watch("decode"):
             tokens, finish = beam_search(self.generator, job.prompt, job.options, job.constraint, account.control)
-        account.prompt_tokens += len(job.prompt)
-        account.tokens += len(tokens)
-        for token in tokens:
-            if reader.collect(token):
-                break
+            account.prompt_tokens += len(job.prompt)
+            account.tokens += len(tokens)
+            for token in tokens:
+                if reader.collect(token):
+                    break
+        account.took(account.control.run_ms - ran, reader.ms)
         yield "".join(reader.pieces) + account.finish(reader, finish)
 
     def _write_together(self, jobs: Sequence[Job]) -> list[str]:
@@ -253,10 +257,12 @@ class Generation(ABC):
                 Request(job.prompt, job.options, reader.collect, job.guide, job.constraint)
                 for job, reader in zip(group, readers, strict=True)
             ]
-            began = perf_counter()
-            answers = generate_together(self.generator, requests, group[0].account.control)
+            control = group[0].account.control
+            began, ran = perf_counter(), control.run_ms
+            answers = generate_together(self.generator, requests, control)
             for account in {id(job.account): job.account for job in group}.values():
                 account.watch.add("decode", (perf_counter() - began) * 1000.0)
+                account.took(control.run_ms - ran, sum(reader.ms for reader in readers))
             for job, reader, answer in zip(group, readers, answers, strict=True):
                 job.account.prompt_tokens += len(job.prompt)
                 job.account.tokens += answer.count
@@ -267,6 +273,7 @@ class Generation(ABC):
     def _read(tokens: TokenStream, reader: Reader, account: Account) -> Iterator[str]:
         """Text of the tokens as they come; counts and times go to `account`."""
         account.prompt_tokens += tokens.prompt_tokens
+        ran = account.control.run_ms
         stage, start = "prefill", perf_counter()
         for _ in tokens:
             account.watch.add(stage, (perf_counter() - start) * 1000.0)
@@ -277,6 +284,7 @@ class Generation(ABC):
                 yield reader.piece
             stage, start = "decode", perf_counter()
         account.watch.add(stage, (perf_counter() - start) * 1000.0)
+        account.took(account.control.run_ms - ran, reader.ms)
         if tokens.lookup is not None:
             account.proposed += tokens.lookup.proposed
             account.accepted += tokens.lookup.accepted
@@ -301,7 +309,9 @@ class Generation(ABC):
             raise DeadlineExceeded(
                 "the deadline came before the first sentence was whole; give it more time, or a shorter text to read"
             )
-        return account.result(self.bundle.manifest.name, text, variants)
+        result = account.result(self.bundle.manifest.name, text, variants)
+        self.answers.seen(result)
+        return result
 
     @staticmethod
     def _seeded(options: GenerationOptions, account: Account) -> GenerationOptions:

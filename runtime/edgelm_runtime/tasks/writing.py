@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 from ..errors import InputError
 from ..generate.constraints import Constraint
@@ -33,6 +34,11 @@ class Account:
     accepted: int = 0
     must_include: tuple[str, ...] = ()
 
+    def took(self, infer_ms: float, detokenize_ms: float) -> None:
+        """Add what an answer's runs and its text took; both lie within the time of prefill and decode."""
+        self.watch.add("infer", infer_ms)
+        self.watch.add("detokenize", detokenize_ms)
+
     def finish(self, reader: Reader, reason: str) -> str:
         """Take note of how an answer ended, and return the text that its reader held back."""
         ended = "stop" if reader.stopped else reason
@@ -49,7 +55,7 @@ class Account:
             self.notes.append(
                 f"{', '.join(missing)} is not in the answer, which the {self.finish_reason or 'end'} cut before it"
             )
-        timings = self.watch.timings()
+        timings = self._timings()
         if self.time_to_first_token is not None:
             timings["time_to_first_token"] = self.time_to_first_token
         return TextResult(
@@ -65,6 +71,14 @@ class Account:
             timings=timings,
             lookup=Lookup(self.proposed, self.accepted),
         )
+
+    def _timings(self) -> dict[str, float]:
+        """Milliseconds by stage. What prefill and decode did beside runs and text is choosing tokens: `sample`."""
+        timings = self.watch.timings()
+        written = timings.get("prefill", 0.0) + timings.get("decode", 0.0)
+        infer, detokenize, total = (timings.pop(name, 0.0) for name in ("infer", "detokenize", "total"))
+        sample = max(0.0, written - infer - detokenize)
+        return {**timings, "infer": infer, "sample": sample, "detokenize": detokenize, "total": total}
 
 
 @dataclass(frozen=True)
@@ -124,15 +138,21 @@ class Reader:
         self._sentences = None if options.deadline_ms is None else SentenceFilter()
         self.piece = ""
         self.pieces: list[str] = []
+        self.ms = 0.0
 
     @property
     def stopped(self) -> bool:
         return self._stop.found
 
     def read(self, token: int) -> bool:
-        """Take one token; `piece` is then the text that may be shown. True when a stop string was completed."""
+        """Take one token; `piece` is then the text that may be shown. True when a stop string was completed.
+
+        `ms` adds up what that takes.
+        """
+        start = perf_counter()
         piece = self._stop.push(self._text.push(token))
         self.piece = piece if self._sentences is None else self._sentences.push(piece)
+        self.ms += (perf_counter() - start) * 1000.0
         return self._stop.found
 
     def collect(self, token: int) -> bool:
