@@ -164,7 +164,7 @@ def make_manifest() -> Manifest:
         family="gpt2",
         languages=("zh", "en"),
         labels=(),
-        tokenizer=TokenizerSpec("tokenizer.json", CONTEXT, None, 0, None),
+        tokenizer=TokenizerSpec("tokenizer.json", CONTEXT, None, (0,), None),
         prompts={task: f"<|{task}|>{{text}}<|answer|>" for task in ("summary", "description")},
         generation={"max_new_tokens": 16, "tasks": {"description": {"no_repeat_ngram_size": 3}}},
         variants=(Variant("fp32", "model.onnx", "fp32", ("cpu",), (), 0),),

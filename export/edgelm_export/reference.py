@@ -100,15 +100,15 @@ class Reference:
         return logits
 
     def greedy(
-        self, prompt: Sequence[int], options: GenerationOptions, end: int | None, guide: Guide | None = None
+        self, prompt: Sequence[int], options: GenerationOptions, ends: Sequence[int], guide: Guide | None = None
     ) -> list[int]:
-        """The token ids of a greedy answer, without the end token."""
-        return greedy_ids(self.model, prompt, options, end, guide, start=self._start)
+        """The token ids of a greedy answer, up to the first of ``ends``."""
+        return greedy_ids(self.model, prompt, options, ends, guide, start=self._start)
 
-    def begun(self, rows: Sequence[Row], end: int | None, most: int) -> list[Begun]:
+    def begun(self, rows: Sequence[Row], ends: Sequence[int], most: int) -> list[Begun]:
         """The rows with the first tokens of their greedy answers: 1 to ``most``, one more for every next row."""
         options = [GenerationOptions(max_new_tokens=1 + index % most) for index in range(len(rows))]
-        return [Begun(row.ids, self.greedy(row.ids, each, end)) for row, each in zip(rows, options, strict=True)]
+        return [Begun(row.ids, self.greedy(row.ids, each, ends)) for row, each in zip(rows, options, strict=True)]
 
 
 def start_of(decoder: DecoderSpec | None) -> list[int]:
@@ -125,10 +125,10 @@ def pooled(rows: torch.Tensor, wanted: Wanted) -> torch.Tensor:
 
 
 def greedy_ids(
-    model: Any, prompt: Sequence[int], options: GenerationOptions, end: int | None, guide: Guide | None = None,
+    model: Any, prompt: Sequence[int], options: GenerationOptions, ends: Sequence[int], guide: Guide | None = None,
     *, start: Sequence[int] = (),
 ) -> list[int]:  # fmt: skip
-    """Greedy answer of a transformers model, without the token ``end``; ``start`` is what a decoder of its own reads.
+    """Greedy answer of a transformers model, up to the first of ``ends``; ``start`` is what a decoder of its own reads.
 
     A loop of our own and not ``generate``, whose repetition rules look at the prompt as well: a summary may quote.
     """
@@ -143,10 +143,10 @@ def greedy_ids(
             out = model(**read, **given, past_key_values=cache, use_cache=True)
             row = out.logits[0, -1].float().cpu().numpy()
             row = edit_logits(row if guide is None else guide.favour(row), np.array(answer, np.int64), options)
-            if end is not None and len(answer) < options.min_new_tokens:
-                row[end] = -np.inf
+            if len(answer) < options.min_new_tokens:
+                row[list(ends)] = -np.inf
             token = int(row.argmax())
-            if token == end:
+            if token in ends:
                 break
             answer.append(token)
             if guide is not None:

@@ -70,7 +70,7 @@ class Side:
         def answer(text: Text) -> object:
             prompt = model.tokenize(str(text))
             options = model.options(temperature=0.0, num_beams=1)
-            return reference.greedy(prompt, replace(options, max_new_tokens=_room(model, prompt)), None)
+            return reference.greedy(prompt, replace(options, max_new_tokens=_room(model, prompt)), ())
 
         return answer
 

@@ -120,7 +120,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[s
         prompt, options = model.tokenize(pair.source), model.options(temperature=0.0, num_beams=1)
         limit = model.generator.room(len(model.generator.begin(prompt)), options)
         options, guide = replace(options, max_new_tokens=limit), model.guide(pair.source, options)
-        ids = reference.greedy(prompt, options, checkpoint.tokenizer.eos_id, guide)
+        ids = reference.greedy(prompt, options, checkpoint.tokenizer.eos_ids, guide)
         return model.decode(ids), len(ids) < limit
 
     return _generation(folder, serves, rows, answer)

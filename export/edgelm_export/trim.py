@@ -113,7 +113,7 @@ def trim(checkpoint: Checkpoint, by: str, templates: Iterable[str] = ()) -> tupl
         texts = [*_corpus(Path(by)), *(part for template in templates for part in PROMPT_FIELD.split(template)[::2])]
         wanted = whole.used(texts)
     rows = int(checkpoint.config["vocab_size"])
-    special = {value for _, value in _ids_of(checkpoint) if 0 <= value < rows}
+    special = {index for index in _ids_of(checkpoint) if 0 <= index < rows}
     padding = checkpoint.config.get("pad_token_id")
     low = range(padding + 1) if isinstance(padding, int) and padding < _LOW else ()
     kept = np.array(sorted(whole.closed({*wanted, *special, *low})), np.int64)
@@ -154,26 +154,27 @@ def _corpus(path: Path) -> list[str]:
     return texts
 
 
-def _ids_of(checkpoint: Checkpoint) -> Iterator[tuple[str, int]]:
+def _ids_of(checkpoint: Checkpoint) -> Iterator[int]:
     """Every token id that the configuration, the generation settings and the manifest's tokenizer name."""
     decoder = {} if checkpoint.decoder is None else vars(checkpoint.decoder)
     for fields in (checkpoint.config, checkpoint.generation, vars(checkpoint.tokenizer), decoder):
-        for name, value in fields.items():
-            if _names_ids(name):
-                yield from ((name, each) for each in (value if isinstance(value, list) else [value]) if _is_id(each))
+        for value in (value for name, value in fields.items() if _names_ids(name)):
+            yield from filter(_is_id, value if isinstance(value, list | tuple) else [value])
 
 
 def _mapped(fields: Mapping[str, Any], new: Mapping[int, int]) -> dict[str, Any]:
     """The fields that name token ids, with the new ones."""
-    return {
-        name: [new.get(each, each) for each in value] if isinstance(value, list) else new.get(value, value)
-        for name, value in fields.items()
-        if _names_ids(name) and (isinstance(value, list) or _is_id(value))
-    }
+    mapped: dict[str, Any] = {}
+    for name, value in fields.items():
+        if _names_ids(name) and isinstance(value, list | tuple):
+            mapped[name] = type(value)(new.get(each, each) for each in value)
+        elif _names_ids(name) and _is_id(value):
+            mapped[name] = new.get(value, value)
+    return mapped
 
 
 def _names_ids(name: str) -> bool:
-    ours = ("bos_id", "eos_id", "pad_id", "start_id", "forced_bos_id")
+    ours = ("bos_id", "eos_ids", "pad_id", "start_id", "forced_bos_id")
     return name in ours or name.endswith(("_token_id", "_token_ids"))
 
 

@@ -120,7 +120,7 @@ def consult(
     rows = [row_of(tokenizer, draft.prompts.get(task), text, encodes=encodes) for task, text in chosen]
     further = [row_of(tokenizer, None, paired(text) if checkpoint.wanted.pairs else text) for text in calibration]
     reference = reference_of(checkpoint)
-    begun = reference.begun(rows, tokenizer.spec.eos_id, BEGINNING_TOKENS) if encodes else []
+    begun = reference.begun(rows, tokenizer.spec.eos_ids, BEGINNING_TOKENS) if encodes else []
     outputs, ranges = reference.logits_and_ranges([*(begun or rows), *further])
     del reference
     gc.collect()  # layers that are widened hold themselves, and with them a mapping of the whole file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +30,16 @@ class Texts:
     def __init__(self, checkpoint: Path, tokens: int) -> None:
         self._checkpoint, self._tokens = load_checkpoint(checkpoint), tokens
         self._tokenizer = TextTokenizer(self._checkpoint.tokenizer_json, self._checkpoint.tokenizer)
-        self._end = self._checkpoint.tokenizer.eos_id
+        self._ends = self._checkpoint.tokenizer.eos_ids
 
     def reference(self, rows: Sequence[Prompted]) -> list[str]:
         """Torch's answers."""
         model, options = Reference(self._checkpoint), GenerationOptions(max_new_tokens=self._tokens, temperature=0.0)
-        return [self.text(model.greedy(row.ids, options, self._end)) for row in rows]
+        return [self.text(model.greedy(row.ids, options, self._ends)) for row in rows]
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of an answer, up to its end token."""
-        known = list(ids)
-        return self._tokenizer.decode(known[: known.index(self._end)] if self._end in known else known)
+        """The text of an answer, up to the first end token."""
+        return self._tokenizer.decode(list(takewhile(lambda token: token not in self._ends, ids)))
 
     def scored(self, row: Row, rows: Sequence[Prompted]) -> Row:
         """The row with its texts, and their ROUGE-L."""

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 MANIFEST_NAME = "edgelm.json"
 
@@ -88,6 +88,10 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
+def _is_token_id(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < 1 << 31
+
+
 class Fields:
     """Takes typed fields out of one JSON object; notes every problem and goes on with a harmless value."""
 
@@ -140,10 +144,19 @@ class Fields:
 
     def token_id(self, key: str) -> int | None:
         value = self._take(key, None)
-        if value is None or (type(value) is int and 0 <= value < 1 << 31):
+        if value is None or _is_token_id(value):
             return value
         self._wrong(key, "a token id or null", value)
         return None
+
+    def token_ids(self, key: str, most: int) -> tuple[int, ...]:
+        """The ids of a field that has one, a list of at most `most` different ones, or null."""
+        value = self._take(key, None)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if len(ids) <= most and all(map(_is_token_id, ids)) and len(set(ids)) == len(ids):
+            return tuple(ids)
+        self._wrong(key, f"a token id, a list of at most {most} different ones, or null", value)
+        return ()
 
     def texts(self, key: str, *, empty: bool, required: bool = True) -> tuple[str, ...]:
         value = self._take(key, _REQUIRED if required else [])

@@ -168,13 +168,14 @@ def _tied(model: Any, text: str, golden: Any, limit: Mapping[str, int]) -> bool:
         return False
     prompt = model.tokenize(text)
     found = model.infer(prompt, temperature=0.0, **limit)
-    end = model.generator.eos_id
-    for place, (mine, other) in enumerate(zip([*found, end], [*golden, end], strict=False)):
-        if mine != other:
-            if mine is None or other is None or not 0 <= other < model.generator.vocab:
+    ends = list(model.generator.eos_ids)  # any of which may have been the end
+    mine, others = ([*([token] for token in ids), ends] for ids in (found, golden))
+    for place, (taken, other) in enumerate(zip(mine, others, strict=False)):
+        if taken != other:
+            if not taken or not other or not all(0 <= token < model.generator.vocab for token in other):
                 return False
             logits = model.generator.logits(prompt, found[:place])
-            return bool(logits[mine] - logits[other] <= LOGIT_TOLERANCE)
+            return bool(logits[taken].max() - logits[other].max() <= LOGIT_TOLERANCE)
     return False
 
 

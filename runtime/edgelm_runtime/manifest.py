@@ -19,6 +19,7 @@ from .fields import MANIFEST_NAME, Fields, check_path, parse_object
 FORMAT = 1
 GOLDEN_NAME = "golden.json"
 MAX_MANIFEST_BYTES = 1_000_000
+MAX_END_TOKENS = 64
 FIRST_EDGELM = "0.1.0"
 TASK_NAMES = (
     "text-classification",
@@ -53,12 +54,15 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """The tokenizer's file and special ids; `max_tokens` is the model's context, special tokens included."""
+    """The tokenizer's file and special ids; `max_tokens` is the model's context, special tokens included.
+
+    Any of `eos_ids` ends an answer; the manifest has them as `eos_id`.
+    """
 
     file: str
     max_tokens: int
     bos_id: int | None = None
-    eos_id: int | None = None
+    eos_ids: tuple[int, ...] = ()
     pad_id: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -154,7 +158,7 @@ class Manifest:
             **({} if self.problem_type == SINGLE_LABEL else {"problem_type": self.problem_type}),
             **({"pairs": True} if self.pairs else {}),
             **({} if self.decoder is None else {"decoder": _plain(self.decoder)}),
-            "tokenizer": _plain(self.tokenizer),
+            "tokenizer": _plain_tokenizer(self.tokenizer),
             "prompts": dict(self.prompts),
             "generation": dict(self.generation),
             "variants": [_plain(variant) for variant in self.variants],
@@ -166,11 +170,24 @@ class Manifest:
         return json.dumps({**known, **self.extra, **known}, ensure_ascii=False, indent=2) + "\n"
 
 
-def _plain(part: FileEntry | TokenizerSpec | DecoderSpec | Variant) -> dict[str, Any]:
+def _plain(part: FileEntry | DecoderSpec | Variant) -> dict[str, Any]:
     """A part as a JSON object, its unknown fields at the end."""
     values = {key: value for key, value in vars(part).items() if key != "extra" and value != ""}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     return {**plain, **part.extra, **plain}
+
+
+def _plain_tokenizer(spec: TokenizerSpec) -> dict[str, Any]:
+    """The tokenizer as a JSON object: its `eos_id` is null, an id, or a list of several."""
+    ends = spec.eos_ids
+    known = {
+        "file": spec.file,
+        "max_tokens": spec.max_tokens,
+        "bos_id": spec.bos_id,
+        "eos_id": list(ends) if len(ends) > 1 else next(iter(ends), None),
+        "pad_id": spec.pad_id,
+    }
+    return {**known, **spec.extra, **known}
 
 
 def _rejected(problems: list[str]) -> BundleRejected:
@@ -242,7 +259,7 @@ def _tokenizer(fields: Fields) -> TokenizerSpec:
         file=fields.path("file"),
         max_tokens=fields.number("max_tokens", 1, _MAX_CONTEXT),
         bos_id=fields.token_id("bos_id"),
-        eos_id=fields.token_id("eos_id"),
+        eos_ids=fields.token_ids("eos_id", MAX_END_TOKENS),
         pad_id=fields.token_id("pad_id"),
         extra=fields.rest(),
     )

@@ -66,7 +66,7 @@ def built(model: Any, used: str = "fp32", *, spec: DecoderSpec = SPEC, without: 
     decoder, encoder = (
         create_session(graph, SessionOptions(1), mapped, part=True) for graph in (made.graph, made.encoder)
     )
-    return GeneratorSession(decoder, max_tokens=CONTEXT, eos_id=END, encoder=(encoder, spec))
+    return GeneratorSession(decoder, max_tokens=CONTEXT, eos_ids=(END,), encoder=(encoder, spec))
 
 
 def input_ranges(model: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def session(model: Any) -> GeneratorSession:
-    return GeneratorSession(create_session(build(model), SessionOptions(1)), max_tokens=CONTEXT, eos_id=EOS)
+    return GeneratorSession(create_session(build(model), SessionOptions(1)), max_tokens=CONTEXT, eos_ids=(EOS,))
 
 
 @pytest.mark.parametrize("beams", [2, 3, 5])

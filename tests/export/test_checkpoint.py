@@ -65,7 +65,7 @@ def test_a_generator_is_read(gpt2_folder: Path) -> None:
     checkpoint = load_checkpoint(gpt2_folder)
     assert (checkpoint.task, checkpoint.family, checkpoint.labels) == ("text-generation", "gpt2", ())
     assert set(checkpoint.prompts) == {"summary", "description"}
-    assert checkpoint.tokenizer.eos_id == 0
+    assert checkpoint.tokenizer.eos_ids == (0,)
 
 
 @pytest.mark.parametrize("task", ["text-classification", "sequence-classification"])

@@ -27,6 +27,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.finetune import FinetuneOptions, FinetuneReport, finetune
 from edgelm_export.finetune.base import load_base
 from edgelm_export.finetune.data import IGNORED, split_rows
@@ -167,10 +168,12 @@ def test_reading_on_causal_and_then_a_generator_on_top(tmp_path: Path) -> None:
     report = _finetune("clm", table, tmp_path / "read", max_tokens=32)
     assert set(report.metrics) == {"loss", "perplexity"}
     AutoModelForCausalLM.from_pretrained(tmp_path / "read")
+    (tmp_path / "read/generation_config.json").write_text('{"eos_token_id": [3, 5]}')
     data = write_rows(tmp_path / "pairs.jsonl", [row for row in pairs(60) if "summary" in row])
     report = _finetune("summary", data, tmp_path / "top", base=str(tmp_path / "read"))
     prompts = json.loads((tmp_path / "top/prompts.json").read_text("utf-8"))
     assert prompts["summary"] == "<|summary|>{text}<|answer|>"
+    assert load_checkpoint(tmp_path / "top").tokenizer.eos_ids == (0,)  # the end that was trained, not the base's
 
 
 def test_a_base_without_our_special_tokens_gets_plain_prompts(tmp_path: Path) -> None:

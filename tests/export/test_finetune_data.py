@@ -37,7 +37,7 @@ MAX_TOKENS = 48
 def tokenizer() -> TextTokenizer:
     """A byte-level tokenizer with the special tokens of the prompts."""
     made = train_gpt2_tokenizer(TEXTS, 400, MAX_TOKENS)
-    spec = TokenizerSpec("tokenizer.json", MAX_TOKENS, 0, 0, 0)
+    spec = TokenizerSpec("tokenizer.json", MAX_TOKENS, 0, (0,), 0)
     return TextTokenizer(made.backend_tokenizer.to_str().encode(), spec)
 
 

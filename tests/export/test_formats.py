@@ -96,7 +96,7 @@ def test_tokenizers_of_transformers_4_split_alike(
     if special:
         (folder / "special_tokens_map.json").write_text(json.dumps(special))
     checkpoint = load_checkpoint(folder)
-    assert (checkpoint.tokenizer.eos_id, checkpoint.tokenizer.max_tokens) == (0, 96)
+    assert (checkpoint.tokenizer.eos_ids, checkpoint.tokenizer.max_tokens) == ((0,), 96)
     ours, file = Tokenizer.from_str(checkpoint.tokenizer_json.decode()), gpt2_folder / "tokenizer.json"
     for text in [*TEXTS[:20], "  two  spaces", "<|summary|>a<|endoftext|>"]:
         assert ours.encode(text).ids == Tokenizer.from_file(str(file)).encode(text).ids
@@ -107,15 +107,6 @@ def test_a_class_that_splits_otherwise_than_the_file_is_followed_and_noted(tmp_p
     assert "splits 'The Box is RED' otherwise than tokenizer.json" in _note(folder, "tokenizer")
     _tokenizer_config(folder, tokenizer_class="PreTrainedTokenizerFast", model_max_length=96)
     assert [finding.state for finding in diagnose(Origin(folder)).findings].count("note") == 0
-
-
-def test_several_end_tokens_are_noted(tmp_path: Path) -> None:
-    folder = edit_config(save_gpt2(tmp_path / "gpt2"), eos_token_id=[0, 5])
-    assert load_checkpoint(folder).tokenizer.eos_id == 0
-    assert "names the end tokens [0, 5], answers end at 0 alone" in _note(folder, "tokenizer")
-    _tokenizer_config(folder, tokenizer_class="PreTrainedTokenizerFast")
-    assert load_checkpoint(edit_config(folder, eos_token_id=[7, 0])).tokenizer.eos_id == 7
-    assert load_checkpoint(edit_config(folder, eos_token_id=[])).tokenizer.eos_id is None
 
 
 def _sentencepiece(**settings: Any) -> bytes:

@@ -132,11 +132,11 @@ def test_a_float32_generator_writes_what_torch_writes(gpt2_folder: Path, tmp_pat
     reference = Reference(load_checkpoint(folder))
     for text in ("物流很快，质量也好", "It works well, it works well, it works well."):
         prompt = model.tokenize(text)
-        expected = reference.greedy(prompt, GenerationOptions(max_new_tokens=24, no_repeat_ngram_size=2), 0)
+        expected = reference.greedy(prompt, GenerationOptions(max_new_tokens=24, no_repeat_ngram_size=2), (0,))
         assert model(text).text == model.tokenizer.decode(expected)
         assert len(set(pairwise(expected))) == len(expected) - 1
         # Without the limit it is what transformers' own generation gives.
-        plain = reference.greedy(prompt, GenerationOptions(max_new_tokens=24), 0)
+        plain = reference.greedy(prompt, GenerationOptions(max_new_tokens=24), (0,))
         ids = torch.tensor([prompt])
         generated = reference.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, **GREEDY)
         assert plain == [token for token in generated[0, len(prompt) :].tolist() if token != 0]
@@ -153,7 +153,7 @@ def test_a_guided_generator_writes_what_torch_writes(gpt2_folder: Path, tmp_path
         model: Any = load(tmp_path / "bundle", task=task)
         options = model.options()
         assert (options.coverage_bonus, options.quote_bonus) == (2.5, 1.5)
-        expected = reference.greedy(model.tokenize(source), options, 0, model.guide(source, options))
+        expected = reference.greedy(model.tokenize(source), options, (0,), model.guide(source, options))
         assert model(source).text == model.decode(expected)
         assert model(source).text != model(source, coverage_bonus=0, quote_bonus=0).text
 

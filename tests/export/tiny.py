@@ -201,7 +201,7 @@ class Graph:
     def __init__(self, data: bytes, *, generator: bool) -> None:
         session = create_session(data, SessionOptions(1))
         self._session = session
-        self._generator = GeneratorSession(session, max_tokens=CONTEXT, eos_id=None) if generator else None
+        self._generator = GeneratorSession(session, max_tokens=CONTEXT, eos_ids=()) if generator else None
 
     def logits(self, ids: Sequence[int], *, stepwise: bool = False) -> Logits:
         """float32 [labels], or [vocab] of the last position."""

@@ -119,7 +119,7 @@ def test_an_answer_ends_at_its_end_token(tmp_path: Path) -> None:
     given = load_checkpoint(checkpoint)
     ids = TextTokenizer(given.tokenizer_json, given.tokenizer).encode("works well", special=False)
     texts = Texts(checkpoint, 8)
-    assert texts.text([*ids, given.tokenizer.eos_id, *ids]) == texts.text(ids) == "works well"
+    assert texts.text([*ids, *given.tokenizer.eos_ids, *ids]) == texts.text(ids) == "works well"
     asked = cases.generator(checkpoint, rows, 3, 8, tmp_path / "out")
     assert rouge(asked, [row.answer for row in asked]) == pytest.approx(100.0)
     assert len(texts.reference(asked)) == len(asked) <= 3

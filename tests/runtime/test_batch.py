@@ -34,7 +34,7 @@ REVIEWS = [
 @pytest.fixture(scope="module")
 def model() -> GeneratorSession:
     session = create_session(open_bundle(BUNDLE).read("model.onnx"), SessionOptions(1))
-    return GeneratorSession(session, max_tokens=96, eos_id=12, suppressed=(0, 1))
+    return GeneratorSession(session, max_tokens=96, eos_ids=(12,), suppressed=(0, 1))
 
 
 @pytest.mark.parametrize("options", [{}, {"no_repeat_ngram_size": 2}, {"temperature": 1.0}, {"ignore_eos": True}])

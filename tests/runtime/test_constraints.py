@@ -16,9 +16,9 @@ from edgelm_runtime.generate.vocabulary import Vocabulary
 from edgelm_runtime.loader import load
 from edgelm_runtime.tasks.words import ABSOLUTE_TERMS, absolute_terms, read_phrases
 
-PIECES = ["a", "b", "c", "ab", "bc", "abc", "ca", "A", "aB", "cc", "bca", ""]
+PIECES = ["a", "b", "c", "ab", "bc", "abc", "ca", "A", "aB", "cc", "bca", "", ""]
 VOCABULARY = Vocabulary(PIECES, byte_level=False)
-END = len(PIECES) - 1
+ENDS = (len(PIECES) - 2, len(PIECES) - 1)
 DRESS = "类型: 裙; 颜色: 白色; 材质: 棉; 风格: 简约"
 
 
@@ -74,16 +74,17 @@ def test_tokens_that_begin_with_and_hold() -> None:
     assert Vocabulary(["ÿ", "Āb"], byte_level=True).beginning_with(b"\xff").tolist() == [0]
 
 
-def test_a_missing_phrase_keeps_the_answer_from_ending() -> None:
-    must = MustInclude({"ca": [2, 0]}, VOCABULARY, END, 20)
+@pytest.mark.parametrize("end", ENDS)
+def test_a_missing_phrase_keeps_the_answer_from_ending(end: int) -> None:
+    must = MustInclude({"ca": [2, 0]}, VOCABULARY, ENDS, 20)
     row = np.zeros(len(PIECES), dtype=np.float32)
     row[3] = 5
     must.mask(row, 20)
-    assert np.flatnonzero(np.isneginf(row)).tolist() == [END]
+    assert np.flatnonzero(np.isneginf(row)).tolist() == list(ENDS)
     must.push(3)
     assert must.missing == ["ca"]
     wants_to_end = np.zeros(len(PIECES), dtype=np.float32)
-    wants_to_end[END] = 9
+    wants_to_end[end] = 9
     for token in (2, 0):
         row = wants_to_end.copy()
         must.mask(row, 18)
@@ -96,7 +97,7 @@ def test_a_missing_phrase_keeps_the_answer_from_ending() -> None:
 
 
 def test_the_last_tokens_are_kept_for_what_is_missing() -> None:
-    must = MustInclude({"ca": [2, 0], "bb": [1, 1]}, VOCABULARY, None, 20)
+    must = MustInclude({"ca": [2, 0], "bb": [1, 1]}, VOCABULARY, (), 20)
     left, text = 20, ""
     while left:
         row = np.zeros(len(PIECES), dtype=np.float32)
@@ -113,7 +114,7 @@ def test_the_last_tokens_are_kept_for_what_is_missing() -> None:
 
 def test_what_cannot_be_held_says_so() -> None:
     with pytest.raises(InputError, match="must_include needs 6 tokens, and the answer may have 5"):
-        MustInclude({"ca": [2, 0]}, VOCABULARY, END, 5)
+        MustInclude({"ca": [2, 0]}, VOCABULARY, ENDS, 5)
     writer = load("description")
     with pytest.raises(InputError, match="白色: to be included, and holds 白色, which is banned"):
         writer(DRESS, banned=["白色"], must_include=["白色"])

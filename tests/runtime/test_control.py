@@ -25,7 +25,7 @@ TEXT = "The sweater is soft and warm. It fits true to size. The colour is just a
 @pytest.fixture(scope="module")
 def model() -> GeneratorSession:
     session = create_session(open_bundle(BUNDLE).read("model.onnx"), SessionOptions(1))
-    return GeneratorSession(session, max_tokens=96, eos_id=None)
+    return GeneratorSession(session, max_tokens=96, eos_ids=())
 
 
 @pytest.fixture(scope="module")

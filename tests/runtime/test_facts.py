@@ -12,22 +12,24 @@ from edgelm_runtime.generate.facts import SourceFacts
 from edgelm_runtime.generate.vocabulary import Vocabulary
 from edgelm_runtime.loader import load
 
-BYTES = Vocabulary([*(f"<0x{byte:02X}>" for byte in range(256)), ""], byte_level=False, special=[256])
+BYTES = Vocabulary([*(f"<0x{byte:02X}>" for byte in range(256)), "", ""], byte_level=False, special=[256, 257])
+ENDS = (256, 257)
 ZH = "品牌: Lenovo; 型号: ThinkPad X1; 屏幕: 15.6英寸; 价格: ¥1,299; 重量: 1.5 kg; 电池: 57wh; 保修: 2年; 内存 16"
 EN = "name: aurora 14; brand: Sony; drive: 320 gb; price: $499; display: 15.6 inch; battery: 12 hours"
 
 
 def can_be_written(source: str, language: str, text: str) -> bool:
     """Whether the bytes of `text`, one a token, pass the rule, to an end where it may end."""
-    rule = SourceFacts(source, language, BYTES, 256).begin()
+    rule = SourceFacts(source, language, BYTES, ENDS).begin()
     for byte in text.encode():
-        row = np.zeros(257, dtype=np.float32)
+        row = np.zeros(258, dtype=np.float32)
         rule.mask(row, 10)
         if np.isneginf(row[byte]):
             return False
         rule.push(byte)
-    row = np.zeros(257, dtype=np.float32)
+    row = np.zeros(258, dtype=np.float32)
     rule.mask(row, 10)
+    assert np.isfinite(row[256]) == np.isfinite(row[257])
     return bool(np.isfinite(row[256]))
 
 
@@ -113,7 +115,7 @@ def test_variants_and_summaries_are_held_too() -> None:
 def test_a_token_says_what_its_bytes_say(start: str) -> None:
     pieces = ["好", "天气", "英", "英寸", "年", "。", "，好", "é", "２", "Ⅷ", "a", "15", " 好", "￥", "🙂", "好a", "�"]
     whole = Vocabulary([*pieces, "<0xE5>", "<0xA5>", "<0xBD>"], byte_level=False)
-    tokens, single = SourceFacts(ZH, "zh", whole, None), SourceFacts(ZH, "zh", BYTES, 256)
+    tokens, single = SourceFacts(ZH, "zh", whole, ()), SourceFacts(ZH, "zh", BYTES, ENDS)
     state: Any = single.begin()._state
     for byte in start.encode():
         state = single.advance(state, byte)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from edgelm_runtime.generate.guides import Coverage, Quoting
 
-VOCAB = 5
-EOS = 4
+VOCAB = 6
+ENDS = (4, 5)
 TOKENS = st.integers(0, 3)
 SPELLINGS = st.lists(st.lists(TOKENS, min_size=1, max_size=4), min_size=1, max_size=2)
 
@@ -26,7 +26,7 @@ def _reached(answer: list[int], spelling: list[int]) -> int:
 
 @given(st.lists(SPELLINGS, max_size=3), st.lists(TOKENS, max_size=12))
 def test_coverage_is_that_of_a_look_at_the_whole_answer(phrases: list[list[list[int]]], answer: list[int]) -> None:
-    guide = Coverage(phrases, 1.5, EOS)
+    guide = Coverage(phrases, 1.5, ENDS)
     for token in answer:
         guide.push(token)
     left = [spellings for spellings in phrases if not any(_holds(answer, spelling) for spelling in spellings)]
@@ -38,7 +38,7 @@ def test_coverage_is_that_of_a_look_at_the_whole_answer(phrases: list[list[list[
         for spelling in spellings:
             if reached := _reached(answer, spelling):
                 expected[spelling[reached]] = 3.0
-    expected[EOS] = -1.5 if left else 0.0
+    expected[list(ENDS)] = -1.5 if left else 0.0
     np.testing.assert_array_equal(guide.favour(np.zeros(VOCAB, np.float32)), expected)
 
 
@@ -52,9 +52,9 @@ def test_quoting_is_that_of_a_look_at_the_whole_text(text: list[int], answer: li
     np.testing.assert_array_equal(guide.favour(np.zeros(VOCAB, np.float32)), np.array(expected, np.float32))
 
 
-@pytest.mark.parametrize("guide", [Coverage([[[1, 2]], [[3]]], 9.0, EOS), Quoting([1, 2, 3], 9.0)])
+@pytest.mark.parametrize("guide", [Coverage([[[1, 2]], [[3]]], 9.0, ENDS), Quoting([1, 2, 3], 9.0)])
 def test_a_guide_changes_no_argument_and_lifts_no_ban(guide: Coverage | Quoting) -> None:
-    logits = np.array([0, -np.inf, 1, 2, 0], np.float32)
+    logits = np.array([0, -np.inf, 1, 2, 0, 0], np.float32)
     before = logits.copy()
     favoured = guide.favour(logits)
     np.testing.assert_array_equal(logits, before)
@@ -63,7 +63,7 @@ def test_a_guide_changes_no_argument_and_lifts_no_ban(guide: Coverage | Quoting)
 
 
 def test_nothing_is_favoured_when_all_is_named() -> None:
-    guide = Coverage([[[1], [2, 2]]], 9.0, EOS)
+    guide = Coverage([[[1], [2, 2]]], 9.0, ENDS)
     guide.push(1)
     assert guide.left == 0
     logits = np.zeros(VOCAB, np.float32)

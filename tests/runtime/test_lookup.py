@@ -68,7 +68,7 @@ def test_it_pauses_while_proposals_are_wrong() -> None:
 )
 def test_the_answer_is_the_same_with_and_without(options: dict[str, float]) -> None:
     model = GeneratorSession(
-        create_session(open_bundle(BUNDLE).read("model.onnx"), SessionOptions(1)), max_tokens=96, eos_id=None
+        create_session(open_bundle(BUNDLE).read("model.onnx"), SessionOptions(1)), max_tokens=96, eos_ids=()
     )
     prompt = [7, 8, 9, 7, 8, 9, 50, 51, 7, 8]
     plain = model.stream(prompt, GenerationOptions(prompt_lookup_num_tokens=0, max_new_tokens=80, **options))

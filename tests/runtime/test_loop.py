@@ -35,7 +35,7 @@ def session() -> Any:
 
 @pytest.fixture(scope="module")
 def model(session: Any) -> GeneratorSession:
-    return GeneratorSession(session, max_tokens=CONTEXT, eos_id=0, suppressed=SPECIAL)
+    return GeneratorSession(session, max_tokens=CONTEXT, eos_ids=(0,), suppressed=SPECIAL)
 
 
 def last_logits(session: Any, ids: Sequence[int], capacity: int) -> np.ndarray:
@@ -98,11 +98,11 @@ def test_logits_of_one_run_and_of_single_steps_are_the_same(
 
 def test_the_answer_ends_at_end_of_text_without_it(session: Any) -> None:
     tokens = slow_greedy(session, PROMPTS[0], 20, None)
-    eos = tokens[7]
-    ending = GeneratorSession(session, max_tokens=CONTEXT, eos_id=eos, suppressed=(*SPECIAL, eos))
+    ends = (0, tokens[7], tokens[5])
+    ending = GeneratorSession(session, max_tokens=CONTEXT, eos_ids=ends, suppressed=(*SPECIAL, *ends))
     stream = ending.stream(PROMPTS[0], GenerationOptions(max_new_tokens=20))
     assert stream.finish_reason == ""
-    assert list(stream) == tokens[: tokens.index(eos)]
+    assert list(stream) == tokens[: min(map(tokens.index, ends[1:]))]
     assert stream.finish_reason == "stop"
     ignoring = ending.stream(PROMPTS[0], GenerationOptions(max_new_tokens=20, ignore_eos=True))
     assert list(ignoring) == tokens
@@ -130,7 +130,7 @@ def test_with_context_shift_the_newer_half_is_read_again_where_the_context_ends(
         logits[list(SPECIAL)] = -np.inf
         expected.append(int(logits.argmax()))
         window.append(expected[-1])
-    ending = GeneratorSession(session, max_tokens=CONTEXT, eos_id=None, suppressed=SPECIAL)
+    ending = GeneratorSession(session, max_tokens=CONTEXT, eos_ids=(), suppressed=SPECIAL)
     options = GenerationOptions(max_new_tokens=200, context_shift=True, prompt_lookup_num_tokens=lookup)
     for _ in range(2):  # a cache that was written again is not kept for the next answer
         stream = ending.stream(prompt, options)
@@ -306,12 +306,12 @@ class _Node:
 @pytest.mark.parametrize("other", [{"extra": "attention_mask"}, {"vocab": "vocab"}, {"vocab": None}])
 def test_a_graph_outside_the_contract_is_refused(session: Any, other: dict[str, Any]) -> None:
     with pytest.raises(BundleRejected, match="accepted: inputs input_ids"):
-        GeneratorSession(other_graph(session, **other), max_tokens=CONTEXT, eos_id=0)
+        GeneratorSession(other_graph(session, **other), max_tokens=CONTEXT, eos_ids=(0,))
 
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_not_finite_are_refused(session: Any, fill: float, temperature: float) -> None:
-    broken = GeneratorSession(other_graph(session, fill=fill), max_tokens=CONTEXT, eos_id=0)
+    broken = GeneratorSession(other_graph(session, fill=fill), max_tokens=CONTEXT, eos_ids=(0,))
     with pytest.raises(BundleRejected, match="not finite"):
         next(broken.stream([9], GenerationOptions(temperature=temperature)))

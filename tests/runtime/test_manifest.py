@@ -78,6 +78,31 @@ def test_everything_wrong_is_reported_at_once() -> None:
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ("stored", "ends", "written"),
+    [(None, (), None), (7, (7,), 7), ([7, 2], (7, 2), [7, 2]), ([7], (7,), 7), ([], (), None)],
+)
+def test_one_end_token_is_a_number_and_several_a_list(stored: Any, ends: tuple[int, ...], written: Any) -> None:
+    values = valid()
+    values["tokenizer"]["eos_id"] = stored
+    manifest = parse(values)
+    assert manifest.tokenizer.eos_ids == ends
+    again = json.loads(manifest.to_json())
+    assert again["tokenizer"]["eos_id"] == written
+    assert list(again["tokenizer"]) == list(values["tokenizer"])
+
+
+@pytest.mark.parametrize(
+    "ends", [True, -1, 2**31, 1.0, "7", {}, [3, 3], [1, True], [1, [2]], [None], [1, -2], [2**31], list(range(10_000))]
+)
+def test_end_tokens_that_are_none_are_refused(ends: Any) -> None:
+    values = valid()
+    values["tokenizer"]["eos_id"] = ends
+    message = refusal(values)
+    assert "tokenizer.eos_id must be a token id, a list of at most 64 different ones, or null, found" in message
+    assert len(message) < 400
+
+
 def test_a_missing_part_is_one_problem() -> None:
     values = valid()
     del values["tokenizer"]

@@ -23,7 +23,7 @@ PROMPT = np.arange(100, 140)
 
 def model(prefix_cache_bytes: int) -> GeneratorSession:
     session = create_session(open_bundle(BUNDLE).read("model.onnx"), SessionOptions(1))
-    return GeneratorSession(session, max_tokens=96, eos_id=None, prefix_cache_bytes=prefix_cache_bytes)
+    return GeneratorSession(session, max_tokens=96, eos_ids=(), prefix_cache_bytes=prefix_cache_bytes)
 
 
 def filled(value: float, capacity: int = 50) -> KVCache:

@@ -82,20 +82,28 @@ def test_a_token_may_change_places_with_one_that_is_as_probable(tmp_path: Path, 
     model = load(tiny_generator, task="summary")
     text, ids, near, far = next(ties(model))
 
-    def replay(name: str, token: int) -> VerifyReport:
-        changed = [*ids, token]
+    def replay(name: str, changed: list[int], ends: tuple[int, ...] = (0,)) -> VerifyReport:
         entry = {
             "task": "summary", "text": text, "answer": model.decode(changed) + "?", "ids": changed,
-            "max_new_tokens": len(changed),
+            "max_new_tokens": len(ids) + 1,
         }  # fmt: skip
         bundle = open_bundle(tiny_generator)
         contents = {file: bundle.read(file) for file in bundle.manifest.files}
         contents["golden.json"] = json.dumps({"generation": [entry]}).encode()
-        return verify_bundle(write_bundle(tmp_path / name, bundle.manifest, contents).path)
+        manifest = replace(bundle.manifest, tokenizer=replace(bundle.manifest.tokenizer, eos_ids=ends))
+        return verify_bundle(write_bundle(tmp_path / name, manifest, contents).path)
 
-    assert replay("near", near).golden == 1
-    with pytest.raises(BundleRejected, match="differs on this machine"):
-        replay("far", far)
+    assert replay("near", [*ids, near]).golden == 1
+    (taken,) = model.infer(model.tokenize(text), max_new_tokens=len(ids) + 1, temperature=0.0)[len(ids) :]
+    assert replay("this machine ends", [*ids, near], (0, taken)).golden == 1
+    assert replay("it ended where it was made", ids, (0, near)).golden == 1
+    for name, changed, ends in (
+        ("far", [*ids, far], (0,)),
+        ("ends", [*ids, far], (0, taken)),
+        ("ended", ids, (0, far)),
+    ):
+        with pytest.raises(BundleRejected, match="differs on this machine"):
+            replay(name, changed, ends)
 
 
 def test_a_score_may_be_a_little_off(tmp_path: Path, with_golden: WithGolden, tiny_classifier: Path) -> None:

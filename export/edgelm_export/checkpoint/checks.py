@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from edgelm_export.architecture import ORIGINS, graph_kind, is_onnx
 from edgelm_export.checkpoint.config import read_json, readable_folder
+from edgelm_export.checkpoint.ends import absent_ends
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
 from edgelm_export.checkpoint.reading import GENERATORS, Reading
 from edgelm_export.checkpoint.tensors import compare, not_finite
@@ -118,11 +119,12 @@ def _numbers(reading: Reading) -> str:
 
 def _tokenizer(reading: Reading) -> str:
     stored, spec = reading.tokenizer
-    special = f"bos {spec.bos_id}, eos {spec.eos_id}, pad {spec.pad_id}"
-    found = f"fast, {reading.config['vocab_size']} rows, {special}, inputs up to {spec.max_tokens} tokens"
-    ends = reading.config.get("eos_token_id")
-    if reading.task == "text-generation" and isinstance(ends, list) and set(ends) != {spec.eos_id}:
-        raise Note(f"{found}; config.json names the end tokens {ends}, answers end at {spec.eos_id} alone")
+    ends, rows = " or ".join(map(str, spec.eos_ids)) or None, int(reading.config["vocab_size"])
+    special = f"bos {spec.bos_id}, eos {ends}, pad {spec.pad_id}"
+    found = f"fast, {rows} rows, {special}, inputs up to {spec.max_tokens} tokens"
+    absent = absent_ends(reading.folder, rows)
+    if reading.task in GENERATORS and absent:
+        raise Note(f"{found}; eos_token_id names {absent}, which the model does not have: answers end at {ends}")
     other = _split_otherwise(reading.folder, stored) if not (reading.sentence and reading.sentence.lowercase) else None
     if other:
         raise Note(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgelm_export.checkpoint.ends import end_tokens
 from edgelm_export.encoder import padding_row
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import TokenizerSpec
@@ -56,18 +57,11 @@ def read_tokenizer(
     if lowercase:
         rest = [backend.normalizer] if backend.normalizer is not None else []
         backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
-    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else _first(config.get("eos_token_id"))
     spec = TokenizerSpec(
         file="tokenizer.json", max_tokens=min(limit, int(tokenizer.model_max_length)),
-        bos_id=tokenizer.bos_token_id, eos_id=end, pad_id=tokenizer.pad_token_id,
+        bos_id=tokenizer.bos_token_id, eos_ids=end_tokens(folder, rows, tokenizer.eos_token_id),
+        pad_id=tokenizer.pad_token_id,
     )  # fmt: skip
     # Without indentation: a third of the bytes.
     compact = json.dumps(json.loads(backend.to_str()), ensure_ascii=False, separators=(",", ":"))
     return compact.encode(), spec
-
-
-def _first(token_id: int | list[int] | None) -> int | None:
-    """Configurations may name several end tokens, the main one first."""
-    if isinstance(token_id, list):
-        return token_id[0] if token_id else None
-    return token_id

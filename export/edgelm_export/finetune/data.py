@@ -140,8 +140,7 @@ def encode_pair(pair: Pair, tokenizer: TextTokenizer, template: str, max_tokens:
 
     A prompt that leaves no room for the answer loses the end of its source text, never the template around it.
     """
-    end = tokenizer.spec.eos_id
-    answer = tokenizer.encode(pair.answer, special=False) + ([] if end is None else [end])
+    answer = [*tokenizer.encode(pair.answer, special=False), *tokenizer.spec.eos_ids[:1]]
     answer = answer[: max_tokens // 2]
     source = pair.source
     prompt = tokenizer.encode_template(template, text=source)

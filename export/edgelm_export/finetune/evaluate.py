@@ -65,4 +65,4 @@ def _greedy(model: Any, tokenizer: TextTokenizer, template: str, source: str) ->
         prompt = tokenizer.encode_template(template, text=source)
     # Without a guide: the bonuses have no effect, and the figure is of the model alone.
     options = GenerationOptions.from_mapping(GENERATION_DEFAULTS, max_new_tokens=ANSWER_TOKENS)
-    return tokenizer.decode(greedy_ids(model.eval(), prompt, options, tokenizer.spec.eos_id))
+    return tokenizer.decode(greedy_ids(model.eval(), prompt, options, tokenizer.spec.eos_ids))

@@ -248,9 +248,9 @@ def _prepare_generator(
 def runtime_tokenizer(base: Base, max_tokens: int) -> TextTokenizer:
     """The tokenizer that the till will use: prompts are cut the same way in training and in answering."""
     tokenizer = base.tokenizer
-    spec = TokenizerSpec(
-        "tokenizer.json", max_tokens, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    )
+    end = tokenizer.eos_token_id
+    ends = () if end is None else (end,)
+    spec = TokenizerSpec("tokenizer.json", max_tokens, tokenizer.bos_token_id, ends, tokenizer.pad_token_id)
     return TextTokenizer(tokenizer.backend_tokenizer.to_str().encode(), spec)
 
 
@@ -306,7 +306,9 @@ def _accuracy(prediction: Any) -> dict[str, float]:
 def _save(report: FinetuneReport, base: Base, trainer: Trainer, state: Path, force: bool) -> None:
     """Write the folder under another name and rename it: OUT is whole or absent."""
     partial = state / "result"
-    for name, value in (evaluate.GENERATION_DEFAULTS if base.prompts else {}).items():
+    # The end is the one that was trained, whatever the base stopped at.
+    settings = {**evaluate.GENERATION_DEFAULTS, "eos_token_id": base.tokenizer.eos_token_id}
+    for name, value in (settings if base.prompts else {}).items():
         setattr(trainer.model.generation_config, name, value)
     trainer.model.save_pretrained(partial)
     base.tokenizer.save_pretrained(partial)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,10 @@ from .sampling import Row, choose, fresh_seed, new_generator
 
 
 class Answer:
-    """The tokens of one answer, at most `room` of them, without the end-of-text token (unless it is ignored).
+    """The tokens of one answer, at most `room` of them, without the end token that it stops at (unless it is ignored).
 
-    `finish_reason` is "" until the end, then "stop" (end of text, or `ends` said so of a token) or "length" (no room
-    is left). `suppressed` tokens are never chosen.
+    `finish_reason` is "" until the end, then "stop" (one of `eos_ids`, or `ends` said so of a token) or "length" (no
+    room is left). `suppressed` tokens are never chosen.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Answer:
         room: int,
         options: GenerationOptions,
         *,
-        eos_id: int | None,
+        eos_ids: Sequence[int],
         suppressed: npt.NDArray[np.int64],
         ends: Callable[[int], bool] | None = None,
         guide: Guide | None = None,
@@ -37,7 +37,8 @@ class Answer:
         self.room = room
         self._tokens = np.empty(room, dtype=np.int64)
         self._options = options
-        self._eos_id = eos_id
+        self._eos_ids = list(eos_ids)
+        self._final = frozenset(() if options.ignore_eos else eos_ids)
         self._suppressed = suppressed
         self._ends = ends
         self._guide = guide
@@ -70,8 +71,8 @@ class Answer:
         Raises BundleRejected for logits that are not finite, and InputError where the constraint leaves no token.
         """
         row[self._suppressed] = -np.inf
-        if self.count < self._options.min_new_tokens and self._eos_id is not None:
-            row[self._eos_id] = -np.inf
+        if self.count < self._options.min_new_tokens:
+            row[self._eos_ids] = -np.inf
         token = _most_probable(row)
         if self._constraint is not None:
             self._constraint.mask(row, self.left)
@@ -83,7 +84,7 @@ class Answer:
         if not self._plain:
             favoured = row if self._guide is None else self._guide.favour(row)
             token = choose(favoured, self._tokens[: self.count], self._options, self._random)
-        if token == self._eos_id and not self._options.ignore_eos:
+        if token in self._final:
             self.finish_reason = "stop"
             return None
         self._tokens[self.count] = token

@@ -128,8 +128,8 @@ def _extend(
     pairs = zip(alive, rows, strict=True)
     scores = np.stack([_log_probabilities(model, beam, row, options, left) for beam, row in pairs])
     flat = (scores + np.array([[beam.total] for beam in alive])).ravel()
-    # Twice as many as beams: even if half of them end here, enough go on.
-    count = min(2 * options.num_beams, len(flat))
+    # So many that, even if every beam ends here in all ways, enough go on.
+    count = min(max(2, 1 + len(model.eos_ids)) * options.num_beams, len(flat))
     top = np.argpartition(-flat, count - 1)[:count]
     parents: list[int] = []
     extended: list[Beam] = []
@@ -137,7 +137,7 @@ def _extend(
         parent, token = divmod(place, model.vocab)
         if flat[place] == -np.inf:
             break
-        ends = token == model.eos_id and not options.ignore_eos
+        ends = token in model.eos_ids and not options.ignore_eos
         if ends or last:
             tokens = alive[parent].tokens if ends else (*alive[parent].tokens, token)
             if rank < options.num_beams:
@@ -169,7 +169,7 @@ def _log_probabilities(model: GeneratorSession, beam: Beam, row: Row, options: G
         allowed = row.copy()
         beam.constraint.mask(allowed, left)
         wide[np.isneginf(allowed)] = -np.inf
-    if len(beam.tokens) < options.min_new_tokens and model.eos_id is not None:
-        wide[model.eos_id] = -np.inf
+    if len(beam.tokens) < options.min_new_tokens:
+        wide[list(model.eos_ids)] = -np.inf
     answer = np.array(beam.tokens, dtype=np.int64)
     return edit_logits(wide.astype(np.float32), answer, options).astype(np.float64)

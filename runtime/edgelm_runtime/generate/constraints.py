@@ -145,11 +145,11 @@ class MustInclude:
     """
 
     def __init__(
-        self, spellings: Mapping[str, Sequence[int]], vocabulary: Vocabulary, eos_id: int | None, room: int
+        self, spellings: Mapping[str, Sequence[int]], vocabulary: Vocabulary, eos_ids: Sequence[int], room: int
     ) -> None:
         self._missing = {phrase.strip().lower().encode(): list(ids) for phrase, ids in spellings.items()}
         self._vocabulary = vocabulary
-        self._eos_id = eos_id
+        self._eos_ids = list(eos_ids)
         self._text = b""
         self._forced: list[int] = []
         if (needed := self._needed()) > room:
@@ -173,8 +173,8 @@ class MustInclude:
             value = row[self._forced[0]]
             row[:] = -np.inf
             row[self._forced[0]] = value
-        elif self._eos_id is not None:
-            row[self._eos_id] = -np.inf
+        else:
+            row[self._eos_ids] = -np.inf
 
     def push(self, token: int) -> None:
         """Take the token that was chosen."""
@@ -193,7 +193,7 @@ class MustInclude:
 
     def _is_time(self, row: Row, left: int) -> bool:
         short = left <= self._needed()
-        return self._is_whole() and (short or (self._eos_id is not None and int(row.argmax()) == self._eos_id))
+        return self._is_whole() and (short or int(row.argmax()) in self._eos_ids)
 
     def _is_whole(self) -> bool:
         """Whether the answer does not end inside a character."""

@@ -6,6 +6,7 @@ The rule runs over the bytes of the answer, so that no way of cutting a number i
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,10 +67,10 @@ class SourceFacts:
     those with a digit, and those with a capital inside a sentence.
     """
 
-    def __init__(self, source: str, language: str, vocabulary: Vocabulary, eos_id: int | None) -> None:
+    def __init__(self, source: str, language: str, vocabulary: Vocabulary, eos_ids: Sequence[int]) -> None:
         folded = source.lower()
         self._vocabulary = vocabulary
-        self._eos_id = eos_id
+        self._eos_ids = list(eos_ids)
         self._chinese = language == "zh"
         runs = set(_RUN.findall(folded))
         units: dict[str, set[str]] = {}
@@ -162,8 +163,7 @@ class SourceFacts:
         unsure[np.concatenate(checked)] = True
         for token in np.flatnonzero(unsure & ~mask).tolist():
             mask[token] = self.advance(state, token) is None
-        if self._eos_id is not None:
-            mask[self._eos_id] = closed is None
+        mask[self._eos_ids] = closed is None
         return mask
 
     def _feed(self, state: _State, byte: int) -> _State | None:

@@ -57,14 +57,14 @@ class Coverage:
 
     `phrases` has for each phrase its spellings, token ids, none empty: any of them names it; the first is how it stands
     inside a text, the last how it begins one. `bonus` is added to the logit of a token that begins it, twice that to
-    one that goes on with it, and as much is taken off `eos_id` while a phrase is left. One automaton a spelling (Knuth,
-    Morris and Pratt, 1977) makes a token cost the same, however long the answer is.
+    one that goes on with it, and as much is taken off each of `eos_ids` while a phrase is left. One automaton a
+    spelling (Knuth, Morris and Pratt, 1977) makes a token cost the same, however long the answer is.
     """
 
-    def __init__(self, phrases: Sequence[Sequence[Spelling]], bonus: float, eos_id: int | None) -> None:
+    def __init__(self, phrases: Sequence[Sequence[Spelling]], bonus: float, eos_ids: Sequence[int]) -> None:
         self._left = [[_Automaton(spelling) for spelling in spellings] for spellings in phrases]
         self._bonus = np.float32(bonus)
-        self._eos_id = eos_id
+        self._eos_ids = list(eos_ids)
         self._inside = False
 
     @property
@@ -81,8 +81,7 @@ class Coverage:
         go_on = {automaton.next for automaton in chain.from_iterable(self._left) if automaton.matched}
         favoured[list(begin - go_on)] += self._bonus
         favoured[list(go_on)] += 2 * self._bonus
-        if self._eos_id is not None:
-            favoured[self._eos_id] -= self._bonus
+        favoured[self._eos_ids] -= self._bonus
         return favoured
 
     def push(self, token: int) -> None:

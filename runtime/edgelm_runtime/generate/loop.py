@@ -34,8 +34,8 @@ PREFIX_CACHE_BYTES = 32 << 20
 class GeneratorSession:
     """A generator graph with what is known about its tokens; made once, shared by any number of answers and threads.
 
-    `max_tokens` is the context, prompt and answer together. `eos_id` ends an answer. Tokens in `suppressed` (the
-    other special tokens) are never generated. Prompts that were read are kept in `prefix_cache_bytes` of memory.
+    `max_tokens` is the context, prompt and answer together. Any of `eos_ids` ends an answer. Tokens in `suppressed`
+    (the other special tokens) are never generated. Prompts that were read are kept in `prefix_cache_bytes` of memory.
     With an `encoder` (its session, and what the decoder begins with) it is that which reads the prompt, and prompt and
     answer have a context of `max_tokens` each.
     Raises BundleRejected for a graph outside the contract.
@@ -46,14 +46,14 @@ class GeneratorSession:
         session: Session,
         *,
         max_tokens: int,
-        eos_id: int | None,
+        eos_ids: tuple[int, ...],
         suppressed: Sequence[int] = (),
         prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
         encoder: tuple[Session, DecoderSpec] | None = None,
     ) -> None:
         self.session = session
         self.max_tokens = max_tokens
-        self.eos_id = eos_id
+        self.eos_ids = eos_ids
         inputs, outputs = input_shapes(session), output_shapes(session)
         self.layout = CacheLayout.of_graph(inputs, input_types(session))
         self.encoder = None if encoder is None else Encoder(*encoder, self.layout, inputs)
@@ -69,10 +69,19 @@ class GeneratorSession:
                 expected=", ".join(STEP_INPUTS),
                 found=", ".join(self.step_inputs),
             )
+        if any(token >= vocab for token in eos_ids):
+            raise BundleRejected(
+                f"the tokens {list(eos_ids)} end an answer, accepted: those of the graph, 0 to {vocab - 1}; "
+                "export the bundle again",
+                what="tokenizer.eos_id",
+                expected=f"0 to {vocab - 1}",
+                found=str(list(eos_ids)),
+            )
         self.vocab = vocab
         # After an encoder the decoder's cache depends on the text, and its first tokens are always the same.
         self.prefixes = PrefixCache(prefix_cache_bytes if encoder is None else 0)
-        self.suppressed = np.array([token for token in suppressed if token < vocab and token != eos_id], dtype=np.int64)
+        unsaid = [token for token in suppressed if token < vocab and token not in eos_ids]
+        self.suppressed = np.array(unsaid, dtype=np.int64)
 
     def stream(
         self,
@@ -135,7 +144,7 @@ class GeneratorSession:
         return Answer(
             self.room(begun, options),
             options,
-            eos_id=self.eos_id,
+            eos_ids=self.eos_ids,
             suppressed=self.suppressed,
             ends=ends,
             guide=guide,
@@ -190,7 +199,7 @@ def prefill(runs: Runs, prompt: Ids, chunk: int, start: int = 0) -> Row:
 
 
 class TokenStream(Iterator[int]):
-    """The tokens of one answer as they are made, without the end-of-text token (unless it is ignored).
+    """The tokens of one answer as they are made, without the end token that it stops at (unless it is ignored).
 
     `finish_reason` is "" until the end, then "stop" (end of text, or a stop string), "length" (max_new_tokens, or
     context full) or "deadline". `lookup` counts the tokens that were proposed and accepted; None where none are. One

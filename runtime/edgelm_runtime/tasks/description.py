@@ -70,7 +70,7 @@ class Description(Generation):
             spellings = (self.tokenizer.encode(form, special=False) for form in forms)
             if short := [ids for ids in spellings if 0 < len(ids) <= MAX_VALUE_TOKENS]:
                 phrases.append(short)
-        return Coverage(phrases, options.coverage_bonus, self.generator.eos_id)
+        return Coverage(phrases, options.coverage_bonus, self.generator.eos_ids)
 
     def tokenize(self, attributes: Mapping[str, object] | str) -> list[int]:
         """First stage: the prompt's token ids, template included."""

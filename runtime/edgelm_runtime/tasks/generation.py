@@ -63,7 +63,7 @@ class Generation(Observed, ABC):
         self.generator = GeneratorSession(
             self.engine.session,
             max_tokens=self.context,
-            eos_id=manifest.tokenizer.eos_id,
+            eos_ids=manifest.tokenizer.eos_ids,
             suppressed=self.tokenizer.special_ids,
             encoder=self._encoder(),
         )
@@ -182,13 +182,13 @@ class Generation(Observed, ABC):
         if options.facts == "locked":
             # What must be included is given, like the source.
             known = " ; ".join((source, *options.must_include))
-            parts.append(self._words.facts(known, account.language, self.generator.eos_id).begin())
+            parts.append(self._words.facts(known, account.language, self.generator.eos_ids).begin())
         if options.must_include:
             spellings = {
                 phrase: self.tokenizer.encode(phrase if language_of(phrase) == "zh" else f" {phrase}", special=False)
                 for phrase in options.must_include
             }
-            parts.append(MustInclude(spellings, self._words.vocabulary, self.generator.eos_id, options.max_new_tokens))
+            parts.append(MustInclude(spellings, self._words.vocabulary, self.generator.eos_ids, options.max_new_tokens))
         return None if not parts else parts[0] if len(parts) == 1 else Rules(parts)
 
     def _prompt(self, text: str) -> list[int]:

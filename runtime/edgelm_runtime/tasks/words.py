@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -41,11 +42,11 @@ class Words:
                 self._lists[phrases] = BannedPhrases(phrases, self._made())
             return self._lists[phrases]
 
-    def facts(self, source: str, language: str, eos_id: int | None) -> SourceFacts:
+    def facts(self, source: str, language: str, eos_ids: Sequence[int]) -> SourceFacts:
         """The facts of a source; those of the last one are kept, for its variants."""
         with self._lock:
             if self._facts is None or self._facts[0] != (source, language):
-                self._facts = (source, language), SourceFacts(source, language, self._made(), eos_id)
+                self._facts = (source, language), SourceFacts(source, language, self._made(), eos_ids)
             return self._facts[1]
 
     def _made(self) -> Vocabulary:

@@ -1,0 +1,42 @@
+"""The tokens that end an answer: what transformers' own generation stops at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgelm_export.checkpoint.config import read_json
+from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.manifest import MAX_END_TOKENS
+
+# The first decides, as in transformers. What a configuration leaves out is not its class's default, which may be
+# a word of this vocabulary.
+_FILES = ("generation_config.json", "config.json")
+
+
+def end_tokens(folder: Path, rows: int, own: int | None) -> tuple[int, ...]:
+    """The end tokens of the first file that names tokens of the model, below ``rows``; else the tokenizer's ``own``.
+
+    Raises:
+        UnsupportedCheckpoint: a file names something else than token ids, or too many.
+    """
+    for name in _FILES:
+        if known := tuple(token for token in _named(folder / name) if 0 <= token < rows):
+            return known
+    return () if own is None else (own,)
+
+
+def absent_ends(folder: Path, rows: int) -> list[int]:
+    """The end tokens that the files name and the model does not have, each once."""
+    named = dict.fromkeys(token for name in _FILES for token in _named(folder / name))
+    return [token for token in named if not 0 <= token < rows]
+
+
+def _named(path: Path) -> list[int]:
+    stored = read_json(path).get("eos_token_id") if path.is_file() else None
+    ids = stored if isinstance(stored, list) else [] if stored is None else [stored]
+    if len(ids) > MAX_END_TOKENS or not all(type(token) is int for token in ids):
+        raise UnsupportedCheckpoint(
+            f"{path}: eos_token_id is {str(stored)[:60]}, accepted: a token id, or a list of at most {MAX_END_TOKENS}; "
+            "name the tokens that end an answer"
+        )
+    return list(dict.fromkeys(ids))
