@@ -97,7 +97,7 @@ def test_sampled_answers_are_cut_before_the_first_end(session: GeneratorSession)
 
 
 def test_an_end_that_the_graph_does_not_have_is_refused(model: Any) -> None:
-    with pytest.raises(BundleRejected, match=r"the tokens \[4, 24\] end an answer, accepted: .* 0 to 23"):
+    with pytest.raises(BundleRejected, match=r"eos_id names the tokens \[4, 24\], accepted: .* 0 to 23"):
         GeneratorSession(create_session(tiny.build(model), SessionOptions(1)), max_tokens=9, eos_ids=(4, VOCAB))
 
 
@@ -140,7 +140,7 @@ def _tokenizer_finding(folder: Path) -> tuple[str, str]:
 
 
 def test_the_ends_are_said_and_those_that_are_no_tokens_noted(tmp_path: Path) -> None:
-    folder = edit_generation(tiny.save_gpt2(tmp_path / "gpt2"), [0, 5])
+    folder = edit_generation(tiny.edit_config(tiny.save_gpt2(tmp_path / "gpt2"), eos_token_id=50256), [0, 5])
     state, text = _tokenizer_finding(folder)
     assert (state, "eos 0 or 5," in text) == ("ok", True)
     state, text = _tokenizer_finding(edit_generation(folder, [5, 600]))

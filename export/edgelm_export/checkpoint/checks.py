@@ -122,8 +122,7 @@ def _tokenizer(reading: Reading) -> str:
     ends, rows = " or ".join(map(str, spec.eos_ids)) or None, int(reading.config["vocab_size"])
     special = f"bos {spec.bos_id}, eos {ends}, pad {spec.pad_id}"
     found = f"fast, {rows} rows, {special}, inputs up to {spec.max_tokens} tokens"
-    absent = absent_ends(reading.folder, rows)
-    if reading.task in GENERATORS and absent:
+    if reading.task in GENERATORS and (absent := absent_ends(reading.folder, rows)):
         raise Note(f"{found}; eos_token_id names {absent}, which the model does not have: answers end at {ends}")
     other = _split_otherwise(reading.folder, stored) if not (reading.sentence and reading.sentence.lowercase) else None
     if other:

@@ -19,16 +19,24 @@ def end_tokens(folder: Path, rows: int, own: int | None) -> tuple[int, ...]:
     Raises:
         UnsupportedCheckpoint: a file names something else than token ids, or too many.
     """
-    for name in _FILES:
-        if known := tuple(token for token in _named(folder / name) if 0 <= token < rows):
-            return known
-    return () if own is None else (own,)
+    known, _ = _sorted_out(folder, rows)
+    return tuple(known or ([] if own is None else [own]))
 
 
 def absent_ends(folder: Path, rows: int) -> list[int]:
-    """The end tokens that the files name and the model does not have, each once."""
-    named = dict.fromkeys(token for name in _FILES for token in _named(folder / name))
-    return [token for token in named if not 0 <= token < rows]
+    """The end tokens that were passed over on the way: they are named, and the model does not have them."""
+    return _sorted_out(folder, rows)[1]
+
+
+def _sorted_out(folder: Path, rows: int) -> tuple[list[int], list[int]]:
+    """The end tokens of the file that decides, and those before them that the model does not have."""
+    absent: dict[int, None] = {}
+    for name in _FILES:
+        named = _named(folder / name)
+        absent |= dict.fromkeys(token for token in named if not 0 <= token < rows)
+        if known := [token for token in named if token not in absent]:
+            return known, list(absent)
+    return [], list(absent)
 
 
 def _named(path: Path) -> list[int]:

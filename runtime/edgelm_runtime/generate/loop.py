@@ -71,7 +71,7 @@ class GeneratorSession:
             )
         if any(token >= vocab for token in eos_ids):
             raise BundleRejected(
-                f"the tokens {list(eos_ids)} end an answer, accepted: those of the graph, 0 to {vocab - 1}; "
+                f"eos_id names the tokens {list(eos_ids)}, accepted: those of the graph, 0 to {vocab - 1}; "
                 "export the bundle again",
                 what="tokenizer.eos_id",
                 expected=f"0 to {vocab - 1}",
