@@ -83,5 +83,7 @@ def _drift(rounds: Sequence[float]) -> float:
 
 
 def _by_stage(timings: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    names = [name for name in timings[0] if name not in ("total", "time_to_first_token")]
+    """The stages of the total; of a text, by what was done and not by tokens read and written: once is enough."""
+    others = {"total", "time_to_first_token", *(("prefill", "decode") if "sample" in timings[0] else ())}
+    names = [name for name in timings[0] if name not in others]
     return {name: [one.get(name, 0.0) for one in timings] for name in names}
