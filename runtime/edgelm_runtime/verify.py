@@ -15,6 +15,7 @@ from .goldens import SCORE_TOLERANCE, replay
 from .machine import cpu_name, machine_kind
 from .placement import DEFAULTS, LoadOptions, with_note
 from .tasks import TASKS, task_class
+from .timing import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,20 @@ def verify_bundle(path: str | Path, options: LoadOptions = DEFAULTS) -> VerifyRe
     )
 
 
-def checked_here(bundle: Bundle, task: str, options: LoadOptions) -> Any:
+def checked_here(bundle: Bundle, task: str, options: LoadOptions, watch: Stopwatch | None = None) -> Any:
     """A model of the task; on a kind of machine where the bundle was never verified, one that answers its goldens.
 
     There the answers are asked for once a process, unless `edgelm tune` did so before. A variant that answers otherwise
     gives way to the next one where the device and variant were left to edgelm, and the receipt says so. Raises what the
-    task's class raises, and BundleRejected where no variant answers as it should.
+    task's class raises, and BundleRejected where no variant answers as it should. `watch` is given the time that both
+    take, as the stages session and goldens.
     """
-    model = task_class(task)(bundle, options)
+    watch = watch or Stopwatch()
+    with watch("session"):
+        model = task_class(task)(bundle, options)
     try:
-        _answers_right(bundle, task, model)
+        with watch("goldens"):
+            _answers_right(bundle, task, model)
     except BundleRejected as refused:
         if options.device != AUTO or options.variant is not None:
             raise

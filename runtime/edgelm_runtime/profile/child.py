@@ -50,7 +50,7 @@ def main(began: float) -> None:
         reply = _first_answer(request, watch) if request["seconds"] is None else _many_answers(request, watch)
     except EdgeLMError as error:
         reply = {"error": type(error).__name__, "message": str(error)}
-    json.dump({"began": began, **reply, "ended": perf_counter()}, sys.stdout)
+    sys.stdout.write("\n" + json.dumps({"began": began, **reply, "ended": perf_counter()}))
 
 
 def _first_answer(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:
@@ -83,10 +83,10 @@ def _many_answers(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any
 def _load(request: Mapping[str, Any], watch: Stopwatch) -> Any:
     with watch("verification"):
         opened = open_bundle(request["path"], verify="lazy")
-    before, verified = watch.elapsed(), watch.timings()["verification"]
+    opening = watch.timings()["verification"]
     options = LoadOptions(**request["options"])
-    model = checked_here(_Watched(opened.path, opened.manifest, watch), request["task"], options)
-    watch.add("session", watch.elapsed() - before - (watch.timings()["verification"] - verified))
+    model = checked_here(_Watched(opened.path, opened.manifest, watch), request["task"], options, watch)
+    watch.add("session", opening - watch.timings()["verification"])  # what was verified meanwhile is no part of it
     return model
 
 

@@ -8,15 +8,15 @@ from .subject import Deadline, Subject
 from .summary import summarize
 
 LEAST, MOST = 3, 15
-STAGES = ("interpreter", "imports", "verification", "session", "first_answer", "exit")
+STAGES = ("interpreter", "imports", "verification", "session", "goldens", "first_answer", "exit")
 
 
 def measure(subject: Subject, deadline: Deadline) -> report.ColdStart:
     """As many processes as fit, at least LEAST. Each loads as `edgelm.load` does and answers the first value.
 
-    Verification is reading and hashing what is loaded, session what else loading takes: the tokenizer, onnxruntime's
-    session, and the golden answers where the bundle was never verified on this kind of machine. Raises what loading and
-    answering raise, and NotMeasured where no process can be started.
+    Verification is reading and hashing what is loaded, session the tokenizer and onnxruntime's session, goldens the
+    golden answers where the bundle was never verified on this kind of machine. Raises what loading and answering raise,
+    and NotMeasured where no process can be started.
     """
     samples: list[dict[str, float]] = []
     while len(samples) < LEAST or (len(samples) < MOST and not deadline.over()):

@@ -59,7 +59,7 @@ def machine(first: Look, last: Look, sys: Path = _SYS) -> report.Machine:
     if first.throttles is not None and last.throttles is not None:
         throttled = last.throttles > first.throttles
     return report.Machine(
-        cpu=cpu_name(),
+        cpu=_cpu(),
         isa=isa_flags(),
         cores=usable_cores(),
         memory=memory_bytes(),
@@ -69,6 +69,12 @@ def machine(first: Look, last: Look, sys: Path = _SYS) -> report.Machine:
         mhz=() if first.mhz is None or last.mhz is None else (first.mhz, last.mhz),
         throttled=throttled,
     )
+
+
+def _cpu() -> str:
+    """The kernel's name for it; on other systems than Linux the less exact one of Python."""
+    name = cpu_name()
+    return name if name != "unknown" else platform.processor() or name
 
 
 def _processors() -> set[int]:

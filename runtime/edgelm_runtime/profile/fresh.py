@@ -57,11 +57,11 @@ def ask(subject: Subject, values: Sequence[Any], seconds: float | None) -> Fresh
 
 
 def _reply(done: subprocess.CompletedProcess[bytes]) -> Mapping[str, Any]:
-    """What a process said. Raises the error that it says."""
+    """The last line of what a process said: a device's library may speak before. Raises the error that it says."""
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise NotMeasured(f"a process of its own ended with {done.returncode}: {(said or ['no word'])[-1][:_SHOWN]}")
-    reply: Mapping[str, Any] = json.loads(done.stdout)
+    reply: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if "error" in reply:
         raise getattr(errors, reply["error"])(reply["message"])
     return reply

@@ -11,13 +11,15 @@ from . import report
 from .fresh import ask
 from .subject import Deadline, NotMeasured, Subject
 
-WARM_UP = 2  # rounds over the values: buffers then have the size of the longest
+WARM_UP = 2  # rounds over the values, at least: buffers then have the size of the longest
 MOST_VALUES = 64
 _FEWEST_POINTS = 3
 
 
 def measure(subject: Subject, deadline: Deadline) -> report.Memory:
     """In a fresh process: what this one measured before does not count. The values go round until the time is over.
+
+    Buffers settle for some thousand answers: a growth that is found in a short time may end, one of a minute does not.
 
     Raises what loading and answering raise, and NotMeasured where the system does not tell.
     """
@@ -26,7 +28,8 @@ def measure(subject: Subject, deadline: Deadline) -> report.Memory:
     if reply["peak"] is None:
         raise NotMeasured("this system does not tell how much memory a process holds")
     points = tuple(report.MemoryPoint(*point) for point in reply["points"] if point[2] is not None)
-    growth, noise = _growth([point for point in points if point.answers > WARM_UP * len(values)])
+    settled = max([WARM_UP * len(values), *(point.answers // 2 for point in points[-1:])])
+    growth, noise = _growth([point for point in points if point.answers > settled])
     return report.Memory(reply["imported"], reply["loaded"], reply["peak"], growth, noise, points)
 
 

@@ -68,8 +68,8 @@ class Inputs:
 class ColdStart:
     """From nothing to the first answer, each sample from a fresh process.
 
-    `stages` in their order: interpreter, imports, verification, session, first_answer, exit; each sample's sum is its
-    `total`, from the process's start to its end.
+    `stages` in their order: interpreter, imports, verification, session, goldens, first_answer, exit; each sample's sum
+    is its `total`, from the process's start to its end.
     """
 
     stages: Mapping[str, Summary]
@@ -169,9 +169,11 @@ class MemoryPoint:
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident memory of a process that does nothing but answer. `growth` is bytes per 1,000 answers, by a line through
-    the points after the first answers; `noise` is the standard error of that. Where a system tells the peak alone the
-    rest is None, and there are no points."""
+    """Resident memory of a process that does nothing but answer.
+
+    `growth` is bytes per 1,000 answers, by a line through the second half of the points, since buffers settle at first;
+    `noise` is the standard error of that. Where a system tells the peak alone the rest is None, and there is no point.
+    """
 
     imported: int | None
     loaded: int | None

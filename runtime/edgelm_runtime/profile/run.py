@@ -50,30 +50,31 @@ def profile(
     """
     began = perf_counter()
     found: dict[str, Any] = {}
-    left_out: list[str] = []
+    left_out: dict[str, str] = {}
     watched: list[Watched] = []
-    first = last = look()
-    complete = True
+    first, complete = look(), True
     try:
         for part in PARTS:
             seen(part.name)
+            before = look()
             try:
                 found[part.name] = part.measure(subject, Deadline(options.seconds * part.share))
             except NotMeasured as reason:
-                left_out.append(f"{part.name}: {reason}")
-            before, last = last, look()
-            watched.append(Watched(part.name, before, last))
+                left_out[part.name] = str(reason)
+            watched.append(Watched(part.name, before, look()))
     except KeyboardInterrupt:
         complete = False
+        left_out.update({part.name: "interrupted" for part in PARTS if part.name not in {*found, *left_out}})
+    whole = Watched("", first, look())
     return report.Report(
         schema=report.SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=perf_counter() - began,
         complete=complete,
         subject=subject.facts(),
-        machine=machine(first, last),
+        machine=machine(whole.before, whole.after),
         inputs=subject.inputs(),
         **found,
-        trust=judge(watched, usable_cores(), found.get("steady")),
-        left_out=tuple(left_out),
+        trust=judge(whole, watched, usable_cores(), found.get("steady")),
+        left_out=tuple(f"{name}: {reason}" for name, reason in left_out.items()),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from . import memory, report, steady
+from . import report, steady
 from .fingerprint import Look
 
 VALID, NOISY = "VALID", "NOISY"
@@ -43,10 +43,9 @@ class Watched:
         return min(1.0, max(0.0, taken / cores))
 
 
-def judge(watched: Sequence[Watched], cores: int, found: report.Steady | None) -> report.Trust:
-    """The verdict over all parts, of which there is at least one; `found` is None where nothing was answered."""
-    whole = Watched("", watched[0].before, watched[-1].after)
-    reasons = (*_disturbed(whole, watched, cores), *_unsure(found))
+def judge(whole: Watched, parts: Sequence[Watched], cores: int, found: report.Steady | None) -> report.Trust:
+    """The verdict over all parts; `found` is None where nothing was answered."""
+    reasons = (*_disturbed(whole, parts, cores), *_unsure(found))
     return report.Trust(
         verdict=NOISY if reasons else VALID,
         reasons=reasons,
@@ -103,6 +102,6 @@ def _excluded(found: report.Steady | None) -> Iterator[str]:
     yield "the first answers to every text, which warm up"
     yield "reading the bundle from the disk: its files are in the system's cache, also in cold starts"
     yield "what a program does besides edgelm: reading its input, the command line, printing"
-    yield f"of memory's growth the first {memory.WARM_UP} rounds"
+    yield "of memory's growth the first half of the answers, in which buffers settle"
     if found is not None:
         yield f"how far the texts differ, in the interval of the median: its samples are whole rounds of {found.texts}"

@@ -85,6 +85,7 @@ def test_an_interrupted_profile_keeps_what_it_has(classifier: Make, monkeypatch:
     assert found.steady is None
     assert found.trust is not None
     assert found.trust.verdict == "NOISY"
+    assert found.left_out == ("steady: interrupted",)
 
 
 def test_the_shares_of_the_time_do_not_exceed_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from edgelm_runtime.machine import usable_cores
 from edgelm_runtime.profile import fingerprint, report, run
 from edgelm_runtime.profile import steady as steady_part
 from edgelm_runtime.profile.fingerprint import Look, look, machine
+from edgelm_runtime.profile.reading import parse_report
 from edgelm_runtime.profile.run import Part, ProfileOptions, profile
 from edgelm_runtime.profile.summary import histogram, summarize
 from edgelm_runtime.profile.trust import Watched, judge
@@ -32,15 +34,19 @@ def steady(rounds: list[float], drift: float = 0.0) -> report.Steady:
 SURE = steady([3.0] * 20)
 
 
+def judged(before: Look, after: Look, found: report.Steady | None = SURE, cores: int = 4) -> report.Trust:
+    return judge(Watched("", before, after), [Watched("steady", before, after)], cores, found)
+
+
 def reasons(after: Look, found: report.Steady | None = SURE, cores: int = 4) -> tuple[str, ...]:
-    trust = judge([Watched("steady", QUIET, after)], cores, found)
+    trust = judged(QUIET, after, found, cores)
     assert trust.verdict == ("NOISY" if trust.reasons else "VALID")
     return trust.reasons
 
 
 def test_a_quiet_machine_and_a_narrow_interval_are_valid() -> None:
     assert reasons(LATER) == ()
-    trust = judge([Watched("steady", QUIET, LATER)], 4, SURE)
+    trust = judged(QUIET, LATER)
     assert trust.load == pytest.approx(0.5 / 10 / 4)
     assert trust.width == 0.0
     assert any("warm" in line for line in trust.excluded)
@@ -80,7 +86,7 @@ def test_each_doubt_about_the_answers_is_named(found: report.Steady | None, reas
 def test_a_burst_in_one_part_counts_and_is_named() -> None:
     middle, end = replace(LATER, at=101.0, own=10.0, busy=53.6), replace(LATER, at=141.0, own=110.0, busy=153.6)
     parts = [Watched("cold", QUIET, middle), Watched("steady", middle, end)]
-    (reason,) = judge(parts, 4, SURE).reasons
+    (reason,) = judge(Watched("", QUIET, end), parts, 4, SURE).reasons
     assert "took 2% of the 4 usable cores, during cold 90%" in reason
 
 
@@ -95,7 +101,7 @@ def test_processors_that_a_quota_forbids_are_taken_by_others_first() -> None:
 
 def test_where_the_system_tells_nothing_only_the_answers_count() -> None:
     nothing = Look(1.0, 1.0, 4, None, None, None, None, None)
-    trust = judge([Watched("steady", nothing, replace(nothing, at=9.0))], 4, SURE)
+    trust = judged(nothing, replace(nothing, at=9.0))
     assert (trust.verdict, trust.load) == ("VALID", None)
     assert machine(nothing, nothing, Path("/nowhere")).throttled is None
 
@@ -179,3 +185,4 @@ def test_a_real_crowd_makes_a_profile_noisy(classifier: Make, monkeypatch: pytes
     assert found.trust.load > 0.3
     assert any("other programs took" in reason for reason in found.trust.reasons)
     assert found.complete
+    assert parse_report(json.dumps(found.to_dict()).encode()) == found
