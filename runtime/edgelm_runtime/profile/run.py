@@ -75,6 +75,6 @@ def profile(
         machine=machine(whole.before, whole.after),
         inputs=subject.inputs(),
         **found,
-        trust=judge(whole, watched, usable_cores(), found.get("steady")),
+        trust=judge(whole, watched, usable_cores(), found.get("steady"), len(subject.values)),
         left_out=tuple(f"{name}: {reason}" for name, reason in left_out.items()),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import mean, median
+from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
@@ -14,14 +14,18 @@ from .subject import Deadline, Subject
 from .summary import Summary, histogram, summarize
 
 NARROW = 0.05  # of the median: an interval below this is known well enough
-MIN_ROUNDS, FEWEST_ROUNDS, WARM_UP = 10, 3, 1
+MIN_ROUNDS, WARM_UP = 10, 1
+MIN_ANSWERS = 100  # the 99th percentile of fewer is their largest
 _PROBE = 0.1  # of the time, to see how many values fit
 
 
 def measure(subject: Subject, deadline: Deadline) -> report.Steady:
-    """Whole rounds over the values, so that every one counts the same: at least one, MIN_ROUNDS where time allows.
+    """Whole rounds over the values, so that every one counts the same: at least one; MIN_ROUNDS and MIN_ANSWERS where
+    time allows.
 
-    Where FEWEST_ROUNDS of all values do not fit, the rounds are of fewer, taken evenly. Percentiles are of all answers.
+    Where not even one round of all values fits, the rounds are of fewer, taken evenly: another mix of texts is another
+    figure, so few rounds of all are better than many of some. Percentiles are of all answers.
+
     The texts differ, so the plain interval of the median would be as wide as their mix however often they are answered;
     the samples of this one are whole rounds, which differ by noise alone. Once it is narrow the measurement ends.
     Raises what answering raises.
@@ -33,26 +37,31 @@ def measure(subject: Subject, deadline: Deadline) -> report.Steady:
                 subject.answer(value)
     totals: list[float] = []
     stages: list[Mapping[str, float]] = []
-    while True:
+    rounds: list[float] = []
+    while not rounds or not (deadline.over() or _enough(rounds, len(totals))):
         for value in values:
             start = perf_counter()
             result = subject.answer(value)
             totals.append(1000 * (perf_counter() - start))
             stages.append(result.timings)
-        rounds = _rounds(totals, len(values))
-        if deadline.over() or (len(rounds) >= MIN_ROUNDS and summarize(rounds).width < NARROW):
-            return report.Steady(
-                stages={name: _summary(samples, len(values)) for name, samples in _by_stage(stages).items()},
-                total=_summary(totals, len(values)),
-                latencies=histogram(totals),
-                rounds=summarize(rounds),
-                texts=len(values),
-                drift=_drift(rounds),
-            )
+        rounds.append(fmean(totals[-len(values) :]))
+    return report.Steady(
+        stages={name: _summary(samples, len(values)) for name, samples in _by_stage(stages).items()},
+        total=_summary(totals, len(values)),
+        latencies=histogram(totals),
+        rounds=summarize(rounds),
+        texts=len(values),
+        drift=_drift(rounds),
+    )
+
+
+def _enough(rounds: Sequence[float], answers: int) -> bool:
+    """Whether the median is known; looked at now and then, since looking takes time too."""
+    return len(rounds) % MIN_ROUNDS == 0 and answers >= MIN_ANSWERS and summarize(rounds).width < NARROW
 
 
 def _that_fit(subject: Subject, deadline: Deadline) -> Sequence[Any]:
-    """The values of a round that fits FEWEST_ROUNDS times, as the first answers show."""
+    """The values of a round that fits once beside warming up, as the first answers show."""
     start, left = perf_counter(), deadline.left
     answered = 0
     for value in evenly(subject.values, 1000):
@@ -61,12 +70,12 @@ def _that_fit(subject: Subject, deadline: Deadline) -> Sequence[Any]:
         if perf_counter() - start > _PROBE * left:
             break
     each = (perf_counter() - start) / answered
-    return evenly(subject.values, max(1, int(deadline.left / each / (FEWEST_ROUNDS + WARM_UP))))
+    return evenly(subject.values, max(1, int(deadline.left / each / (1 + WARM_UP))))
 
 
 def _rounds(samples: Sequence[float], size: int) -> list[float]:
     """The mean of each round."""
-    return [mean(samples[start : start + size]) for start in range(0, len(samples), size)]
+    return [fmean(samples[start : start + size]) for start in range(0, len(samples), size)]
 
 
 def _summary(samples: Sequence[float], size: int) -> Summary:

@@ -43,13 +43,15 @@ class Watched:
         return min(1.0, max(0.0, taken / cores))
 
 
-def judge(whole: Watched, parts: Sequence[Watched], cores: int, found: report.Steady | None) -> report.Trust:
-    """The verdict over all parts; `found` is None where nothing was answered."""
+def judge(
+    whole: Watched, parts: Sequence[Watched], cores: int, found: report.Steady | None, texts: int
+) -> report.Trust:
+    """The verdict over all parts; `found` is None where nothing was answered, `texts` is how many there are."""
     reasons = (*_disturbed(whole, parts, cores), *_unsure(found))
     return report.Trust(
         verdict=NOISY if reasons else VALID,
         reasons=reasons,
-        excluded=tuple(_excluded(found)),
+        excluded=tuple(_excluded(found, texts)),
         load=whole.load(cores),
         width=None if found is None else found.rounds.width,
     )
@@ -97,11 +99,13 @@ def _unsure(found: report.Steady | None) -> Iterator[str]:
         yield f"answers became {change} from the first half to the second (accepted: {DRIFT:.0%})"
 
 
-def _excluded(found: report.Steady | None) -> Iterator[str]:
+def _excluded(found: report.Steady | None, texts: int) -> Iterator[str]:
     """What does not count."""
     yield "the first answers to every text, which warm up"
     yield "reading the bundle from the disk: its files are in the system's cache, also in cold starts"
     yield "what a program does besides edgelm: reading its input, the command line, printing"
     yield "of memory's growth the first half of the answers, in which buffers settle"
     if found is not None:
+        if found.texts < texts:
+            yield f"{texts - found.texts} of {texts} texts, for which the time was too short; give more --seconds"
         yield f"how far the texts differ, in the interval of the median: its samples are whole rounds of {found.texts}"

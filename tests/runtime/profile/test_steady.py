@@ -28,7 +28,10 @@ def test_every_value_is_answered_as_often_as_the_others(classifier: Make) -> Non
 
 def test_it_ends_when_the_median_is_known(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steady, "NARROW", 1e9)
-    assert steady.measure(classifier(), Deadline(60)).rounds.count == steady.MIN_ROUNDS
+    found = steady.measure(classifier(["good", "bad"]), Deadline(60))
+    assert (found.rounds.count, found.total.count) == (50, steady.MIN_ANSWERS)
+    monkeypatch.setattr(steady, "MIN_ANSWERS", 1)
+    assert steady.measure(classifier(["good", "bad"]), Deadline(60)).rounds.count == steady.MIN_ROUNDS
 
 
 def test_no_time_at_all_is_one_answer(classifier: Make) -> None:

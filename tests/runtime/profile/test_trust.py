@@ -35,7 +35,7 @@ SURE = steady([3.0] * 20)
 
 
 def judged(before: Look, after: Look, found: report.Steady | None = SURE, cores: int = 4) -> report.Trust:
-    return judge(Watched("", before, after), [Watched("steady", before, after)], cores, found)
+    return judge(Watched("", before, after), [Watched("steady", before, after)], cores, found, 10)
 
 
 def reasons(after: Look, found: report.Steady | None = SURE, cores: int = 4) -> tuple[str, ...]:
@@ -51,6 +51,7 @@ def test_a_quiet_machine_and_a_narrow_interval_are_valid() -> None:
     assert trust.width == 0.0
     assert any("warm" in line for line in trust.excluded)
     assert any("cache" in line for line in trust.excluded)
+    assert any("2 of 10 texts, for which the time was too short" in line for line in trust.excluded)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_each_doubt_about_the_answers_is_named(found: report.Steady | None, reas
 def test_a_burst_in_one_part_counts_and_is_named() -> None:
     middle, end = replace(LATER, at=101.0, own=10.0, busy=53.6), replace(LATER, at=141.0, own=110.0, busy=153.6)
     parts = [Watched("cold", QUIET, middle), Watched("steady", middle, end)]
-    (reason,) = judge(Watched("", QUIET, end), parts, 4, SURE).reasons
+    (reason,) = judge(Watched("", QUIET, end), parts, 4, SURE, 8).reasons
     assert "took 2% of the 4 usable cores, during cold 90%" in reason
 
 
