@@ -26,7 +26,7 @@ class LoadOptions:
 
     `device` is "auto" or a name of `device.KINDS`; with "auto" what `edgelm tune` found counts, else it is the CPU.
     `variant` names one of the bundle's; None is the first that runs on the device. `threads` are the cores that one
-    answer may use; None is what was tuned, or the usable cores, at most 4.
+    answer may use; None is what was tuned, or the usable cores, at most 4. `trace` is SessionOptions'.
     """
 
     device: str = AUTO
@@ -34,6 +34,7 @@ class LoadOptions:
     threads: int | None = None
     allow_fallback: bool = False
     low_priority: bool = False
+    trace: str = ""
 
     def __post_init__(self) -> None:
         parse_device(self.device)
@@ -153,7 +154,7 @@ class Engine:
 
     def _session_options(self, threads: int) -> SessionOptions:
         given = self._options
-        return SessionOptions(threads, self.plan.device, given.allow_fallback, given.low_priority)
+        return SessionOptions(threads, self.plan.device, given.allow_fallback, given.low_priority, given.trace)
 
 
 def plan(bundle: Bundle, options: LoadOptions) -> Plan:

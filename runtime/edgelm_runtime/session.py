@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from . import providers
@@ -44,13 +46,14 @@ class SessionOptions:
     """Where and how a session runs: `threads` is the number of cores that one run may use.
 
     With `allow_fallback` nodes that the device does not take run on the CPU. `low_priority` gives way to the other
-    programs of the machine (Linux).
+    programs of the machine (Linux). `trace` is a folder where onnxruntime writes down every node that runs; "" is none.
     """
 
     threads: int
     device: Device = CPU
     allow_fallback: bool = False
     low_priority: bool = False
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,15 @@ class Node:
 
 
 class Session:
-    """A graph that is ready to run; any number of threads may."""
+    """A graph that is ready to run; any number of threads may.
+
+    Where it is traced `calls` are the beginning and the end of each, seconds of perf_counter.
+    """
 
     def __init__(self, inference: Any, options: SessionOptions, kept: object, worker: Worker) -> None:
         self.inference = inference
         self.options = options
+        self.calls: list[tuple[float, float]] = []
         self._kept = kept  # weights and their tensors: onnxruntime reads them where they lie, and holds neither
         self._worker = worker
 
@@ -82,10 +89,18 @@ class Session:
 
     def call(self, work: Callable[..., Result], *given: Any) -> Result:
         """Run `work` at this session's priority. Raises BundleRejected, or DeviceError off the CPU, where it fails."""
+        start = perf_counter()
         try:
             return self._worker.call(work, *given)
         except Exception as error:
             raise _failed("the graph failed while running", error, self.options.device) from error
+        finally:
+            if self.options.trace:
+                self.calls.append((start, perf_counter()))
+
+    def end_trace(self) -> Path:
+        """The file of what ran so far; nothing that runs later is written down."""
+        return Path(self.inference.end_profiling())
 
 
 class Worker:
@@ -177,6 +192,9 @@ def _settings(options: SessionOptions, *, outside: bool) -> Any:
     folder = _EMPTY_FOLDER if outside else _NO_FOLDER
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if options.trace:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(Path(options.trace) / uuid4().hex)
     if _exact_products_needed(options.device):
         # The pass that makes int8 weights uint8, whose products are exact, belongs to this level; below it, it is off.
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED

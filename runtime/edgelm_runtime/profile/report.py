@@ -196,7 +196,8 @@ class Energy:
 
 @dataclass(frozen=True)
 class Operator:
-    """Runs of one operator with the same shapes: `share` is of the time of all operators, `ms` of one answer's."""
+    """Nodes of one operator with the same shapes, `name` is one of them: `calls` in one answer, which take `ms` by
+    their median; `share` is of the time of all operators."""
 
     name: str
     op_type: str
@@ -210,12 +211,14 @@ class Operator:
 @dataclass(frozen=True)
 class Operators:
     """The most expensive ones of the graph, and how many there are besides; `measured` is their total, `outside` what a
-    run takes beyond it, both ms of one answer."""
+    run takes beyond it, both ms of one answer (texts end after 64 tokens). All of it is with onnxruntime's profile on,
+    which adds `overhead`, a part of an answer's time; below 0 it is noise."""
 
     top: tuple[Operator, ...]
     others: int
     measured: float
     outside: float
+    overhead: float = 0.0
 
 
 @dataclass(frozen=True)

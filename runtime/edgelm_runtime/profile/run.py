@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from ..machine import usable_cores
-from . import cold, energy, memory, report, steady
+from . import cold, energy, memory, operators, report, steady
 from .fingerprint import look, machine
 from .subject import Deadline, NotMeasured, Subject
 from .trust import Watched, judge
@@ -38,6 +38,7 @@ PARTS: Sequence[Part] = (
     Part("steady", steady.measure, 0.25),
     Part("memory", memory.measure, 0.08),
     Part("energy", energy.measure, 0.02),
+    Part("operators", operators.measure, 0.05),
 )
 
 

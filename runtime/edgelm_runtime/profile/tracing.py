@@ -1,0 +1,173 @@
+"""Answers with onnxruntime's own profile of every node: what ran, when, and with which shapes.
+
+The model is one more of the same class with the same options; only its sessions are its own, since onnxruntime decides
+at their creation whether it writes down what they run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+from ..session import Session
+from ..tasks import task_class
+from .subject import NotMeasured, Subject
+
+MAX_NEW_TOKENS = 64
+MAX_EVENTS = 200_000
+_MAX_LINE = 100_000
+_SUFFIX = "_kernel_time"
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One run of one node: `at` and `ms` are milliseconds, `at` from the beginning of the graph's run.
+
+    Of constant inputs that onnxruntime has packed there is no shape.
+    """
+
+    name: str
+    op_type: str
+    provider: str
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+    at: float
+    ms: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a graph ("model" or "encoder"): `start` and `end` are seconds of perf_counter around the call, `ms` is
+    what onnxruntime says of it."""
+
+    graph: str
+    start: float
+    end: float
+    ms: float
+    events: tuple[Event, ...]
+
+    @property
+    def outside(self) -> float:
+        """Milliseconds of the call that no node took."""
+        return max(0.0, 1000 * (self.end - self.start) - sum(event.ms for event in self.events))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, with all runs of graphs that it took; `start` and `end` are seconds of perf_counter."""
+
+    start: float
+    end: float
+    result: Any
+    runs: tuple[Run, ...]
+
+
+def model_of(subject: Subject, trace: str = "") -> Any:
+    """A model like the subject's, which reads every prompt whole; `trace` is SessionOptions'."""
+    plan = subject.model.engine.plan
+    options = replace(
+        subject.options, device=str(plan.device), variant=plan.variant.name, threads=plan.threads, trace=trace
+    )
+    model = task_class(subject.task)(subject.bundle, options)
+    if subject.generates:
+        model.generator.prefixes.limit_bytes = 0
+    return model
+
+
+def answer(model: Any, value: Any) -> Any:
+    """The answer of `model_of`; a text ends after MAX_NEW_TOKENS: what follows costs the same by token."""
+    if not hasattr(model, "generator"):
+        return model(value)
+    return model(value, max_new_tokens=min(MAX_NEW_TOKENS, model.options().max_new_tokens))
+
+
+def typical(subject: Subject) -> Any:
+    """The value of median length."""
+    return sorted(subject.values, key=subject.tokens)[len(subject.values) // 2]
+
+
+def traced(subject: Subject, values: Iterable[Any]) -> tuple[Answer, ...]:
+    """The answers to `values`, after one to the first of them that does not count.
+
+    Raises what answering raises, and NotMeasured where onnxruntime's profile does not tell of every run.
+    """
+    answers: list[tuple[float, float, Any]] = []
+    with TemporaryDirectory(prefix="edgelm-", ignore_cleanup_errors=True) as folder:
+        model = model_of(subject, folder)
+        sessions = {"model": model.engine.session, "encoder": model.engine.encoder}
+        try:
+            for value in values:
+                if not answers:
+                    answer(model, value)
+                start = perf_counter()
+                result = answer(model, value)
+                answers.append((start, perf_counter(), result))
+        finally:
+            files = {name: session.end_trace() for name, session in sessions.items() if session is not None}
+        runs = [run for name, path in files.items() for run in _runs(name, sessions[name], path)]
+    runs.sort(key=lambda run: run.start)
+    return tuple(
+        Answer(start, end, result, tuple(run for run in runs if start <= run.start and run.end <= end))
+        for start, end, result in answers
+    )
+
+
+def _runs(graph: str, session: Session, path: Path) -> Iterator[Run]:
+    """The runs of a session in their order, which is all that its profile and its calls need to have in common."""
+    found = list(_read(path))
+    if len(found) != len(session.calls):
+        raise NotMeasured(f"onnxruntime's profile tells of {len(found)} of {len(session.calls)} runs")
+    for (start, end), (ms, events) in zip(session.calls, found, strict=True):
+        yield Run(graph, start, end, ms, events)
+
+
+def _read(path: Path) -> Iterator[tuple[float, tuple[Event, ...]]]:
+    """Milliseconds and events of each run of a profile: onnxruntime writes a node when it ends, then the run.
+
+    Raises NotMeasured for more than MAX_EVENTS.
+    """
+    events: list[tuple[float, Event]] = []
+    with path.open("rb") as lines:
+        for count, line in enumerate(iter(lambda: lines.readline(_MAX_LINE), b"")):
+            if count > MAX_EVENTS:
+                raise NotMeasured(f"onnxruntime's profile has more than {MAX_EVENTS:,} events")
+            try:
+                entry = json.loads(line.rstrip(b",\r\n"))
+            except ValueError:  # the brackets around all, or a node whose name nobody escaped
+                continue
+            if not isinstance(entry, dict):
+                continue
+            if entry.get("cat") == "Node" and str(entry.get("name")).endswith(_SUFFIX):
+                events.append((float(entry["ts"]), _event(entry)))
+            elif entry.get("name") == "model_run":
+                begin = float(entry["ts"])
+                yield (
+                    entry["dur"] / 1000,
+                    tuple(replace(event, at=(ts - begin) / 1000) for ts, event in events if ts >= begin),
+                )
+                events = []
+
+
+def _event(entry: dict[str, Any]) -> Event:
+    found = entry["args"]
+    return Event(
+        name=str(entry["name"]).removesuffix(_SUFFIX),
+        op_type=str(found.get("op_name", "")),
+        provider=str(found.get("provider", "")),
+        inputs=_shapes(found.get("input_type_shape", ())),
+        outputs=_shapes(found.get("output_type_shape", ())),
+        at=0.0,
+        ms=float(entry["dur"]) / 1000,
+    )
+
+
+def _shapes(listed: Sequence[dict[str, list[int]]]) -> tuple[Shape, ...]:
+    """The shapes of [{"float": [1, 14, 384]}, ...]."""
+    return tuple(tuple(shape) for one in listed for shape in one.values())
