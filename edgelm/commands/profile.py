@@ -27,6 +27,18 @@ Examples:
 @click.option("--input", type=click.Path(path_type=Path), help="Profile on the texts of a .txt, .jsonl or .csv file.")
 @click.option("--column", help="The column to read of --input.")
 @click.option("--seconds", type=click.FloatRange(min=1), default=30.0, show_default=True, help="Time to measure in.")
+@click.option(
+    "--scenario",
+    multiple=True,
+    type=click.Choice(["single-stream", "server", "offline"]),
+    help="A scenario of MLPerf to measure; again for another.  [default: all]",
+)
+@click.option(
+    "--latency-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MS",
+    help="What 99 of 100 customers may wait for in the server scenario.  [default: 4 times the single stream's p90]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, or what edgelm devices lists.")
 @click.option("--use-variant", metavar="NAME", help="The bundle's graph to run.  [default: the first for the device]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to use.  [default: the usable cores, at most 4]")
@@ -45,6 +57,7 @@ def command(bundle: str, json: bool, seconds: float, **given: Any) -> None:
     from edgelm_runtime.loader import served_task
     from edgelm_runtime.placement import LoadOptions
     from edgelm_runtime.profile.run import ProfileOptions, profile
+    from edgelm_runtime.profile.scenarios import NAMES
     from edgelm_runtime.profile.subject import subject_of
 
     folders = bundles_of(bundle)
@@ -59,7 +72,8 @@ def command(bundle: str, json: bool, seconds: float, **given: Any) -> None:
     source = "goldens" if given["input"] is None else given["input"].name
     subject = subject_of(opened, task, load, _values(given["input"], task, given["column"]), source)
     shown = sys.stderr.isatty()
-    report = profile(subject, ProfileOptions(seconds), lambda part: click.echo(part, err=True) if shown else None)
+    options = ProfileOptions(seconds, given["scenario"] or NAMES, given["latency_limit"])
+    report = profile(subject, options, lambda part: click.echo(part, err=True) if shown else None)
     click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False) if json else text.table(report))
 
 

@@ -20,6 +20,7 @@ class PrefixCache:
 
     A prefix is kept when a second prompt begins with it: most prompts never come again, and the cache of one takes
     more memory than the template that all begin with. Of the prompts before only the token ids are remembered.
+    `asked` counts the prompts that began, `hits` those of them whose beginning was known.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -27,6 +28,7 @@ class PrefixCache:
         self._entries: deque[tuple[Ids, KVCache]] = deque(maxlen=MAX_ENTRIES)
         self._recent: deque[Ids] = deque(maxlen=REMEMBERED)
         self._lock = Lock()
+        self.asked = self.hits = 0
 
     @property
     def limit_bytes(self) -> int:
@@ -40,6 +42,12 @@ class PrefixCache:
             self._recent.clear()
             self._shrink()
 
+    def forget(self) -> None:
+        """Forget every prompt, and what was kept of them."""
+        with self._lock:
+            self._recent.clear()
+            self._entries.clear()
+
     @property
     def nbytes(self) -> int:
         """Bytes that are kept."""
@@ -48,11 +56,13 @@ class PrefixCache:
     def begin(self, prompt: Ids, cache: KVCache) -> int:
         """Fill an empty `cache` with what is known of the prompt (int64 [n]); how many tokens that is, below n."""
         with self._lock:
+            self.asked += 1
             known = [(_common(prompt, kept), index) for index, (kept, _) in enumerate(self._entries)]
             tokens, index = max(known, default=(0, 0))
             tokens = min(tokens, len(prompt) - 1)
             if tokens < MIN_TOKENS:
                 return 0
+            self.hits += 1
             entry = self._entries[index]
             del self._entries[index]
             self._entries.append(entry)

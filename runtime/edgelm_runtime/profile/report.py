@@ -95,8 +95,12 @@ class Steady:
 
 @dataclass(frozen=True)
 class Generation:
-    """What a text costs by token; `lookup` is the share of proposed tokens that were right, `prefix_hits` the share of
-    prompts whose beginning was known; None where there were none."""
+    """What a text costs by token, one sample an answer, the prompts new to the model.
+
+    `time_per_output_token` is of the tokens after the first; `tokens_per_second` of whole answers, the prompt's time
+    included. `lookup` is the share of proposed tokens that were right, `prefix_hits` the share of prompts whose
+    beginning was known; None where there were none.
+    """
 
     time_to_first_token: Summary
     time_per_output_token: Summary
@@ -115,7 +119,10 @@ class SingleStream:
 
 @dataclass(frozen=True)
 class ServerTry:
-    """One arrival rate that was tried: texts a second, and their latency from arrival to answer."""
+    """One arrival rate that was tried: texts a second, and their latency from arrival to answer.
+
+    A try ends with the answer that decides it: `kept` is False as soon as more than one in a hundred was late.
+    """
 
     rate: float
     latency: Summary
@@ -125,11 +132,17 @@ class ServerTry:
 @dataclass(frozen=True)
 class Server:
     """MLPerf's server: `rate` is the highest Poisson arrival rate, texts a second, whose 99th percentile stayed under
-    `limit`; 0 where none did."""
+    `limit`; 0 where none did.
+
+    Whoever arrives waits in one queue for the first of `workers` threads, which share the model. `note` says what the
+    rate is worth less for, "" where nothing.
+    """
 
     limit: float
     rate: float
+    workers: int
     tries: tuple[ServerTry, ...]
+    note: str
 
 
 @dataclass(frozen=True)

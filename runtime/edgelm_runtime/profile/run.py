@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from time import perf_counter
 from typing import Any
 
+from ..errors import InputError
 from ..machine import usable_cores
-from . import cold, energy, memory, operators, report, steady
+from . import cold, energy, generation, memory, operators, report, scenarios, steady
 from .fingerprint import look, machine
 from .subject import Deadline, NotMeasured, Subject
 from .trust import Watched, judge
@@ -19,23 +21,41 @@ SECONDS = 30.0
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """`seconds` is the time for all that is repeated; what runs once (a few seconds) is beside it."""
+    """`seconds` is the time for all that is repeated; what runs once (a few seconds) is beside it.
+
+    `scenarios` are some of `scenarios.NAMES`; `latency_limit`, ms, is the server's, by default four times the 90th
+    percentile of the single stream. Raises InputError for scenarios or a limit that cannot be.
+    """
 
     seconds: float = SECONDS
+    scenarios: Sequence[str] = scenarios.NAMES
+    latency_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        unknown = set(self.scenarios) - set(scenarios.NAMES)
+        if unknown or not self.scenarios:
+            raise InputError(f"scenarios are {list(self.scenarios)}, accepted are some of {', '.join(scenarios.NAMES)}")
+        limit = self.latency_limit
+        if limit is not None and not 0 < limit < inf:
+            raise InputError(f"latency_limit is {limit}, accepted are milliseconds above 0, or None for the default")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the report: its field's name, what measures it, and its share of the time."""
+    """A part of the report: its field's name, what measures it, its share of the time, and the names of the
+    ProfileOptions that it is given besides the subject and the deadline."""
 
     name: str
-    measure: Callable[[Subject, Deadline], Any]
+    measure: Callable[..., Any]
     share: float
+    options: tuple[str, ...] = ()
 
 
 PARTS: Sequence[Part] = (
     Part("cold", cold.measure, 0.1),
     Part("steady", steady.measure, 0.25),
+    Part("generation", generation.measure, 0.04),
+    Part("scenarios", scenarios.measure, 0.25, ("scenarios", "latency_limit")),
     Part("memory", memory.measure, 0.08),
     Part("energy", energy.measure, 0.02),
     Part("operators", operators.measure, 0.05),
@@ -59,8 +79,10 @@ def profile(
             seen(part.name)
             before = look()
             try:
-                found[part.name] = part.measure(subject, Deadline(options.seconds * part.share))
+                asked = {name: getattr(options, name) for name in part.options}
+                found[part.name] = part.measure(subject, Deadline(options.seconds * part.share), **asked)
             except NotMeasured as reason:
+                found[part.name] = reason.found
                 left_out[part.name] = str(reason)
             watched.append(Watched(part.name, before, look()))
     except KeyboardInterrupt:

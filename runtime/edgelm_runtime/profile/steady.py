@@ -9,14 +9,13 @@ from time import perf_counter
 from typing import Any
 
 from . import report
-from .memory import evenly
+from .rounds import that_fit
 from .subject import Deadline, Subject
 from .summary import Summary, histogram, summarize
 
 NARROW = 0.05  # of the median: an interval below this is known well enough
 MIN_ROUNDS, WARM_UP = 10, 1
 MIN_ANSWERS = 100  # the 99th percentile of fewer is their largest
-_PROBE = 0.1  # of the time, to see how many values fit
 
 
 def measure(subject: Subject, deadline: Deadline) -> report.Steady:
@@ -30,7 +29,7 @@ def measure(subject: Subject, deadline: Deadline) -> report.Steady:
     the samples of this one are whole rounds, which differ by noise alone. Once it is narrow the measurement ends.
     Raises what answering raises.
     """
-    values = _that_fit(subject, deadline)
+    values = that_fit(subject, deadline, 1 + WARM_UP)
     for _ in range(WARM_UP):
         for value in values:
             if not deadline.over():
@@ -39,6 +38,7 @@ def measure(subject: Subject, deadline: Deadline) -> report.Steady:
     stages: list[Mapping[str, float]] = []
     rounds: list[float] = []
     while not rounds or not (deadline.over() or _enough(rounds, len(totals))):
+        subject.forget()
         for value in values:
             start = perf_counter()
             result = subject.answer(value)
@@ -58,19 +58,6 @@ def measure(subject: Subject, deadline: Deadline) -> report.Steady:
 def _enough(rounds: Sequence[float], answers: int) -> bool:
     """Whether the median is known; looked at now and then, since looking takes time too."""
     return len(rounds) % MIN_ROUNDS == 0 and answers >= MIN_ANSWERS and summarize(rounds).width < NARROW
-
-
-def _that_fit(subject: Subject, deadline: Deadline) -> Sequence[Any]:
-    """The values of a round that fits once beside warming up, as the first answers show."""
-    start, left = perf_counter(), deadline.left
-    answered = 0
-    for value in evenly(subject.values, 1000):
-        subject.answer(value)
-        answered += 1
-        if perf_counter() - start > _PROBE * left:
-            break
-    each = (perf_counter() - start) / answered
-    return evenly(subject.values, max(1, int(deadline.left / each / (1 + WARM_UP))))
 
 
 def _rounds(samples: Sequence[float], size: int) -> list[float]:

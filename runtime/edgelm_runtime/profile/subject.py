@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from time import perf_counter
@@ -20,7 +20,14 @@ from .summary import histogram, summarize
 
 
 class NotMeasured(Exception):
-    """A part that cannot be measured here; the message is the reason, as `left_out` of the report says it."""
+    """A part that cannot be measured here; the message is the reason, as `left_out` of the report says it.
+
+    `found` is what of the part could be measured after all.
+    """
+
+    def __init__(self, reason: str, found: Any = None) -> None:
+        super().__init__(reason)
+        self.found = found
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,22 @@ class Subject:
     def answer(self, value: Any) -> Any:
         """One answer, as `edgelm run` gives it."""
         return self.model(value)
+
+    def batch(self, values: Sequence[Any]) -> list[Any]:
+        """Answers to several values in one call."""
+        answers: list[Any] = self.model.batch(values)
+        return answers
+
+    def forget(self) -> None:
+        """Let the model forget what it read: a customer's text comes once, a profile's comes every round."""
+        if self.generates:
+            self.model.generator.prefixes.forget()
+
+    def loaded(self, **changes: Any) -> Subject:
+        """The same with other LoadOptions, its model loaded. Raises BundleRejected and DeviceError."""
+        other = replace(self, options=replace(self.options, **changes))
+        other.forget()
+        return other
 
     def facts(self) -> report.Subject:
         """How the report names it."""
