@@ -1,7 +1,7 @@
 """The command ``edgelm``: finds the commands, and turns every error into one line and an exit code.
 
 Exit codes: 0 done, 1 unexpected, 2 usage, 3 bundle refused, 4 device not available, 5 input refused,
-6 deadline passed or cancelled, 7 checkpoint or export refused, 130 interrupted.
+6 deadline passed or cancelled, 7 checkpoint or export refused, 8 slower than before, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def cli() -> None:
     \b
     Exit codes: 0 done, 1 unexpected, 2 usage, 3 bundle refused, 4 device not
     available, 5 input refused, 6 deadline passed or cancelled, 7 checkpoint or
-    export refused, 130 interrupted.
+    export refused, 8 slower than before, 130 interrupted.
     """
 
 

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
+import math
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgelm import inputs
 from edgelm.locate import bundles_of
-from edgelm_runtime.errors import InputError
+from edgelm_runtime.errors import InputError, Slower
 from edgelm_runtime.tasks import TASKS
+
+if TYPE_CHECKING:
+    from edgelm_runtime.profile.report import Report
+    from edgelm_runtime.profile.subject import Subject
 
 EXAMPLES = """\b
 Examples:
   edgelm profile sentiment
-  edgelm profile ./my-bundle --input reviews.txt --seconds 60 --json
+  edgelm profile ./my-bundle --input reviews.txt --seconds 60 --json > new.json
+  edgelm profile ./my-bundle --input reviews.txt --compare old.json
 """
+
+
+class Finite(click.FloatRange):
+    """A number within a range; nan is within none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"nan is not in the range {self._describe_range()}.", param, ctx)
+        return found
 
 
 @click.command("profile", epilog=EXAMPLES, short_help="How long an answer takes here, and why.")
@@ -26,7 +43,13 @@ Examples:
 @click.option("--task", type=click.Choice(TASKS), help="The task, where a bundle serves several.")
 @click.option("--input", type=click.Path(path_type=Path), help="Profile on the texts of a .txt, .jsonl or .csv file.")
 @click.option("--column", help="The column to read of --input.")
-@click.option("--seconds", type=click.FloatRange(min=1), default=30.0, show_default=True, help="Time to measure in.")
+@click.option(
+    "--seconds",
+    type=Finite(min=1, max=3600),
+    default=30.0,
+    show_default=True,
+    help="Time for all that is repeated; it ends sooner where the numbers are sure, and what runs once is beside it.",
+)
 @click.option(
     "--scenario",
     multiple=True,
@@ -35,7 +58,7 @@ Examples:
 )
 @click.option(
     "--latency-limit",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True, max=3_600_000),
     metavar="MS",
     help="What 99 of 100 customers may wait for in the server scenario.  [default: 4 times the single stream's p90]",
 )
@@ -44,20 +67,60 @@ Examples:
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to use.  [default: the usable cores, at most 4]")
 @click.option("--allow-fallback", is_flag=True, help="Let nodes that the device does not take run on the CPU.")
 @click.option("--low-priority", is_flag=True, help="Give way to the other programs of this machine (Linux).")
-@click.option("--json", is_flag=True, help="Print the report as one JSON object.")
-def command(bundle: str, json: bool, seconds: float, **given: Any) -> None:
+@click.option("--json", is_flag=True, help="Print the report as one JSON object (docs/profile-schema.md).")
+@click.option("--prometheus", is_flag=True, help="Print it in Prometheus' text format.")
+@click.option(
+    "--compare",
+    "old",
+    metavar="OLD.json",
+    type=click.Path(path_type=Path),
+    help="Print what changed since an earlier --json as a Markdown table (to stderr beside --json or --prometheus).",
+)
+@click.option(
+    "--tolerance",
+    type=Finite(min=0, max=1000),
+    metavar="PERCENT",
+    help="How much slower is still accepted by --compare.  [default: 10]",
+)
+@click.option("--any-machine", is_flag=True, help="Let --compare take a profile of another machine.")
+def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     """Measure how long BUNDLE takes to answer on this machine, where the time goes, and whether
     the numbers are to be trusted.
 
     BUNDLE is a folder or the name of a default bundle; TASK stands for the first default bundle
-    that serves it.
+    that serves it. Ctrl-C ends it and shows what was measured so far (exit code 130). Exit code 8:
+    --compare found something slower, or more memory, by more than --tolerance and beyond the noise.
     """
-    from edgelm.reports import text
+    if json and prometheus:
+        raise click.UsageError("--json and --prometheus: both print to stdout; give one of the two")
+    if given["old"] is None and (given["tolerance"] is not None or given["any_machine"]):
+        raise click.UsageError("--tolerance and --any-machine: only --compare OLD.json uses them")
+    from edgelm.reports.progress import progress
+    from edgelm_runtime.profile.reading import read_report
+    from edgelm_runtime.profile.run import PARTS, ProfileOptions, profile
+    from edgelm_runtime.profile.scenarios import NAMES
+
+    old = None if given["old"] is None else read_report(given["old"])
+    subject = _subject(bundle, given, old)
+    options = ProfileOptions(given["seconds"], given["scenario"] or NAMES, given["latency_limit"])
+    with progress(PARTS, options.seconds) as seen:
+        report = profile(subject, options, seen)
+    click.echo(_shown(report, json, prometheus, old is not None), nl=False)
+    if not report.complete:
+        click.echo("edgelm: note: interrupted; this is what was measured until then", err=True)
+    if old is not None:
+        _compare(old, report, given, beside=json or prometheus)
+    if not report.complete:
+        raise KeyboardInterrupt
+
+
+def _subject(bundle: str, given: Mapping[str, Any], old: Report | None) -> Subject:
+    """What is profiled; `old` must be comparable with it. Raises what opening, reading and loading raise."""
+    from edgelm.reports.compare import check
     from edgelm_runtime.bundle import open_bundle
     from edgelm_runtime.loader import served_task
     from edgelm_runtime.placement import LoadOptions
-    from edgelm_runtime.profile.run import ProfileOptions, profile
-    from edgelm_runtime.profile.scenarios import NAMES
+    from edgelm_runtime.profile.fingerprint import look, machine
     from edgelm_runtime.profile.subject import subject_of
 
     folders = bundles_of(bundle)
@@ -66,22 +129,43 @@ def command(bundle: str, json: bool, seconds: float, **given: Any) -> None:
         click.echo(f"edgelm: note: {bundle} is profiled with {folders[0].name}; name {others} for the others", err=True)
     opened = open_bundle(folders[0])
     task = served_task(opened, bundle if bundle in TASKS else given["task"])
+    if old is not None:
+        check(old, task, None if given["any_machine"] else machine(look(), look()))
+    path = given["input"]
+    values = None if path is None else _values(path, task, given["column"])
     load = LoadOptions(
         given["device"], given["use_variant"], given["threads"], given["allow_fallback"], given["low_priority"]
     )
-    source = "goldens" if given["input"] is None else given["input"].name
-    subject = subject_of(opened, task, load, _values(given["input"], task, given["column"]), source)
-    shown = sys.stderr.isatty()
-    options = ProfileOptions(seconds, given["scenario"] or NAMES, given["latency_limit"])
-    report = profile(subject, options, lambda part: click.echo(part, err=True) if shown else None)
-    click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False) if json else text.table(report))
+    return subject_of(opened, task, load, values, "goldens" if path is None else path.name)
 
 
-def _values(path: Path | None, task: str, column: str | None) -> list[Any] | None:
-    """The inputs of a file; None where the golden ones are taken. Raises InputError where a line is refused."""
-    if path is None:
-        return None
+def _values(path: Path, task: str, column: str | None) -> list[Any]:
+    """The inputs of a file. Raises InputError where a line is refused."""
     found = inputs.read_file(path, inputs.reader_for(task, column))
     for problem in found.problems:
         raise InputError(f"{path}, line {problem.line}: {problem.message}")
     return [item.value for item in found.items]
+
+
+def _shown(report: Report, json: bool, prometheus: bool, compared: bool) -> str:
+    """What stdout gets; nothing where the comparison goes there."""
+    from edgelm.reports import prometheus as metrics
+    from edgelm.reports import text
+
+    if json:
+        return json_module.dumps(report.to_dict(), ensure_ascii=False) + "\n"
+    if prometheus:
+        return metrics.exposition(report)
+    return "" if compared else text.page(report, shutil.get_terminal_size().columns) + "\n"
+
+
+def _compare(old: Report, report: Report, given: Mapping[str, Any], *, beside: bool) -> None:
+    """Show what changed. Raises Slower."""
+    from edgelm.reports import compare
+
+    percent = compare.TOLERANCE if given["tolerance"] is None else given["tolerance"]
+    found = compare.compare(old, report, percent / 100)
+    click.echo(compare.markdown(found), err=beside)
+    if found.slower:
+        names = "; ".join(row.name for row in found.slower)
+        raise Slower(f"worse than {given['old']} by more than {percent:g} %: {names}")

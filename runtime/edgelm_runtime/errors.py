@@ -8,10 +8,11 @@ EdgeLMError                    1
 ├── InputError                 5
 ├── DeadlineExceeded           6
 ├── Cancelled                  6
-└── ExportError                7
-    ├── UnsupportedCheckpoint
-    ├── ParityError
-    └── MissingExtra
+├── ExportError                7
+│   ├── UnsupportedCheckpoint
+│   ├── ParityError
+│   └── MissingExtra
+└── Slower                     8
 
 A message says what was wrong, the value, what is accepted, and what to do next.
 """
@@ -88,3 +89,9 @@ class ParityError(ExportError):
 
 class MissingExtra(ExportError):
     """An optional dependency is not installed; the message is the one line that installs it."""
+
+
+class Slower(EdgeLMError):
+    """A profile is worse than the one that it was compared with, by more than was tolerated."""
+
+    exit_code = 8

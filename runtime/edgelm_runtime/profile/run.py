@@ -67,7 +67,8 @@ def profile(
 ) -> report.Report:
     """Measure every part; `seen` is told the name of each before it begins.
 
-    Raises what answering a value raises. KeyboardInterrupt ends it: the report then says that it is not complete.
+    Raises what answering a value raises. KeyboardInterrupt ends it: the report then says that it is not complete, and
+    where no part was measured until then, it passes through.
     """
     began = perf_counter()
     found: dict[str, Any] = {}
@@ -86,6 +87,8 @@ def profile(
                 left_out[part.name] = str(reason)
             watched.append(Watched(part.name, before, look()))
     except KeyboardInterrupt:
+        if not found:
+            raise
         complete = False
         left_out.update({part.name: "interrupted" for part in PARTS if part.name not in {*found, *left_out}})
     whole = Watched("", first, look())

@@ -8,6 +8,7 @@ from math import ceil, floor, sqrt
 
 import numpy as np
 
+FEWEST_FOR_P99 = 400  # with fewer the interval of the 99th percentile ends above the largest sample
 _Z = 1.96  # of the normal distribution, for 95 %
 
 
@@ -17,6 +18,7 @@ class Summary:
 
     `low` and `high` are the 95 % interval of the median by order statistics, which asks nothing of the distribution
     (Conover, Practical Nonparametric Statistics, 3.2); of fewer than six samples it is their range, and less sure.
+    `p99_low` and `p99_high` are that of the 99th percentile, None where there are too few samples beyond it.
     """
 
     count: int
@@ -27,6 +29,8 @@ class Summary:
     max: float
     low: float
     high: float
+    p99_low: float | None = None
+    p99_high: float | None = None
 
     @property
     def width(self) -> float:
@@ -40,15 +44,20 @@ def summarize(samples: Sequence[float]) -> Summary:
         raise ValueError("there are no samples to summarize")
     found = np.sort(np.asarray(samples, dtype=np.float64))
     count = len(found)
-    half = _Z * sqrt(count) / 2
-    low, high = max(0, floor(count / 2 - half)), min(count - 1, ceil(count / 2 + half))
 
     def nearest(share: float) -> float:
         return float(found[max(0, ceil(share * count) - 1)])
 
+    def interval(share: float) -> tuple[float, float]:
+        half = _Z * sqrt(count * share * (1 - share))
+        low, high = max(0, floor(count * share - half)), min(count - 1, ceil(count * share + half))
+        return float(found[low]), float(found[high])
+
+    low, high = interval(0.5)
+    tail = interval(0.99) if count >= FEWEST_FOR_P99 else (None, None)
     return Summary(
         count, nearest(0.5), nearest(0.9), nearest(0.95), nearest(0.99), float(found[-1]),
-        low=float(found[low]), high=float(found[high]),
+        low=low, high=high, p99_low=tail[0], p99_high=tail[1],
     )  # fmt: skip
 
 

@@ -1,0 +1,235 @@
+"""Two profiles of one task, row by row: what became slower beyond the noise of both, as a table for a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgelm.manifest_text import safe
+from edgelm.reports.layout import cut, number, percent
+from edgelm_runtime.errors import InputError
+from edgelm_runtime.profile.report import Machine, Report, Server
+from edgelm_runtime.profile.summary import Summary
+
+TOLERANCE = 10.0  # percent
+SLOWER, FASTER, SAME, UNSURE = "slower", "faster", "same", "too few samples"
+_FEWEST = 6  # samples: the interval of fewer is no more than their range
+_MATTERS = 0.01  # of the whole answer: a stage that changed by less is not felt
+_MARKS = re.compile(r"([\\`*_{}\[\]<>|#~])")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of a report and the interval that it lies in; None where there were too few samples for one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of both reports; `more` says that more of it is better, `least` how much it has to change to count."""
+
+    name: str
+    old: Figure
+    new: Figure
+    more: bool = False
+    least: float = 0.0
+
+    @property
+    def ratio(self) -> float | None:
+        """New to old; None where the old one is 0."""
+        return self.new.value / self.old.value if self.old.value else None
+
+    def verdict(self, tolerance: float) -> str:
+        """Slower or faster where the intervals do not overlap and the ratio is beyond `tolerance` (a part of one)."""
+        before, after = (self.new, self.old) if self.more else (self.old, self.new)
+        if before.low is None or before.high is None or after.low is None or after.high is None:
+            return UNSURE
+        if abs(after.value - before.value) < self.least:
+            return SAME
+        if after.low > before.high and after.value > before.value * (1 + tolerance):
+            return SLOWER
+        if before.low > after.high and before.value > after.value * (1 + tolerance):
+            return FASTER
+        return SAME
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two reports and what is in both; `tolerance` is a part of one."""
+
+    old: Report
+    new: Report
+    rows: Sequence[Row]
+    tolerance: float
+
+    @property
+    def slower(self) -> list[Row]:
+        """What became worse."""
+        return [row for row in self.rows if row.verdict(self.tolerance) == SLOWER]
+
+
+def check(old: Report, task: str, machine: Machine | None) -> None:
+    """Refuse what cannot be compared, before anything is measured; `machine` is None where any will do.
+
+    Raises InputError with what differs.
+    """
+    if old.subject.task != task:
+        raise InputError(
+            f"the earlier profile is of the task {cut(old.subject.task, 40)!r}, this one of {task!r}; "
+            "compare profiles of one task"
+        )
+    if machine is None or machine.identity == old.machine.identity:
+        return
+    names = ("cpu", "isa", "cores", "system")
+    pairs = zip(names, old.machine.identity, machine.identity, strict=True)
+    apart = "; ".join(f"{name}: {_said(a)}, here {_said(b)}" for name, a, b in pairs if a != b)
+    raise InputError(
+        f"the earlier profile is of another machine ({apart}); profile both on one machine, or give --any-machine"
+    )
+
+
+def _said(value: Any) -> str:
+    return cut(" ".join(value) if isinstance(value, tuple) else str(value), 60)
+
+
+def compare(old: Report, new: Report, tolerance: float) -> Comparison:
+    """What both reports have; `tolerance` is a part of one."""
+    return Comparison(old, new, tuple(_rows(old, new)), tolerance)
+
+
+def _rows(old: Report, new: Report) -> Iterator[Row]:
+    if old.steady and new.steady:
+        yield from _both("answer", old.steady.total, new.steady.total, "ms")
+        for name in [name for name in old.steady.stages if name in new.steady.stages]:
+            yield Row(
+                f"{name.replace('_', ' ')}, p50, ms",
+                _median(old.steady.stages[name]),
+                _median(new.steady.stages[name]),
+                least=_MATTERS * old.steady.total.p50,
+            )
+    if old.generation and new.generation:
+        a, b = old.generation, new.generation
+        yield from _both("first token", a.time_to_first_token, b.time_to_first_token, "ms")
+        yield from _both("each further token", a.time_per_output_token, b.time_per_output_token, "ms")
+        yield Row("tokens/s, p50", _median(a.tokens_per_second), _median(b.tokens_per_second), more=True)
+    yield from _rates(old, new)
+    if old.cold and new.cold:
+        yield Row("cold start, p50, ms", _median(old.cold.total), _median(new.cold.total))
+    if old.memory and new.memory:
+        yield Row("peak memory, MB", _exact(old.memory.peak / 1e6), _exact(new.memory.peak / 1e6))
+
+
+def _both(name: str, old: Summary, new: Summary, unit: str) -> Iterator[Row]:
+    yield Row(f"{name}, p50, {unit}", _median(old), _median(new))
+    yield Row(
+        f"{name}, p99, {unit}",
+        Figure(old.p99, old.p99_low, old.p99_high),
+        Figure(new.p99, new.p99_low, new.p99_high),
+    )
+
+
+def _rates(old: Report, new: Report) -> Iterator[Row]:
+    known = {(one.batch, one.threads): one.texts_per_second for one in old.throughput or ()}
+    for one in new.throughput or ():
+        if (one.batch, one.threads) in known:
+            name = f"texts/s, {one.batch} in a call, threads {one.threads}"
+            yield Row(name, _median(known[one.batch, one.threads]), _median(one.texts_per_second), more=True)
+    if not old.scenarios or not new.scenarios:
+        return
+    a, b = old.scenarios, new.scenarios
+    if a.server and b.server and a.server.limit == b.server.limit:
+        yield Row(f"server, texts/s below {number(a.server.limit)} ms", _served(a.server), _served(b.server), more=True)
+    if a.offline and b.offline:
+        yield Row(
+            "offline, texts/s", _median(a.offline.texts_per_second), _median(b.offline.texts_per_second), more=True
+        )
+
+
+def _median(found: Summary) -> Figure:
+    sure = found.count >= _FEWEST
+    return Figure(found.p50, found.low if sure else None, found.high if sure else None)
+
+
+def _exact(value: float) -> Figure:
+    return Figure(value, value, value)
+
+
+def _served(found: Server) -> Figure:
+    """The rate that was kept, and the next one that was not."""
+    failed = [one.rate for one in found.tries if not one.kept and one.rate > found.rate]
+    return Figure(found.rate, found.rate, min(failed, default=found.rate))
+
+
+def markdown(found: Comparison) -> str:
+    """The comparison in GitHub's Markdown: what differs besides the times, then a row for each figure."""
+    old, new, tolerance = found.old, found.new, found.tolerance
+    verdicts = [row.verdict(tolerance) for row in found.rows]
+    counts = ", ".join(f"{verdicts.count(one)} {one}" for one in (SLOWER, FASTER, SAME, UNSURE) if one in verdicts)
+    lines = [
+        f"**{_plain(new.subject.bundle)}**, {new.subject.task}: {counts or 'nothing to compare'} "
+        f"(tolerance {percent(tolerance)})",
+        "",
+        *(f"- {_plain(note)}" for note in _notes(old, new)),
+        "",
+        *_table(("", "old", "new"), _differences(old, new)),
+        "",
+        *_table(("", "old", "new", "ratio", "verdict"), [
+            (row.name, number(row.old.value), number(row.new.value), "n/a" if row.ratio is None else number(row.ratio),
+             f"**{verdict}**" if verdict == SLOWER else verdict)
+            for row, verdict in zip(found.rows, verdicts, strict=True)
+        ]),
+    ]  # fmt: skip
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+
+
+def _notes(old: Report, new: Report) -> Iterator[str]:
+    for name, one in (("old", old), ("new", new)):
+        if one.trust is not None and one.trust.reasons:
+            yield f"the {name} profile is {one.trust.verdict}: {'; '.join(one.trust.reasons)}"
+        if not one.complete:
+            yield f"the {name} profile was interrupted"
+    if (old.inputs.count, old.inputs.tokens) != (new.inputs.count, new.inputs.tokens):
+        yield "the texts differ: so do times, whatever happened to the bundle"
+    if old.machine.identity != new.machine.identity:
+        yield "the machines differ"
+
+
+def _differences(old: Report, new: Report) -> Iterator[tuple[str, str, str]]:
+    a, b = _facts(old), _facts(new)
+    for name in a:
+        if a[name] != b[name]:
+            yield name, _plain(a[name]), _plain(b[name])
+
+
+def _facts(one: Report) -> dict[str, str]:
+    subject, machine, inputs = one.subject, one.machine, one.inputs
+    lengths = f"tokens p50 {number(inputs.tokens.p50)}, max {number(inputs.tokens.max)}"
+    return {
+        "measured": one.created,
+        "bundle": f"{subject.bundle} {subject.sha256[:12]}",
+        "variant": f"{subject.variant} ({subject.precision})",
+        "device": f"{subject.device} ({subject.provider})",
+        "threads": f"{subject.threads}{', low priority' * subject.low_priority}",
+        "edgelm": subject.edgelm,
+        "onnxruntime": subject.onnxruntime,
+        "cpu": f"{machine.cpu}, {machine.cores} cores, {' '.join(machine.isa)}",
+        "system": f"{machine.system}, Python {machine.python}",
+        "texts": f"{inputs.count} from {inputs.source}, {lengths}",
+    }
+
+
+def _table(header: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'---|' + '---:|' * (len(header) - 1) if 'ratio' in header else '---|' * len(header)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown takes as it is, on one line."""
+    return _MARKS.sub(r"\\\1", cut(safe(text), 300))
