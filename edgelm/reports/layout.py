@@ -55,13 +55,14 @@ def table(rows: Sequence[Sequence[str]], width: int, words: Collection[str] = ()
     Where `width` columns are too few, a block for each row instead, with the header's names before its cells.
     """
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
-    if sum(widths) + GAP * (len(widths) - 1) > width:
+    gap = min(GAP, (width - sum(widths)) // max(1, len(widths) - 1))
+    if gap < 1:
         yield from _folded(rows, width)
         return
     left = [not at or name in words for at, name in enumerate(rows[0])]
     for row in rows:
         padded = map(_pad, row, widths, left)
-        yield (" " * GAP).join(padded).rstrip()
+        yield (" " * gap).join(padded).rstrip()
 
 
 def _pad(cell: str, width: int, left: bool) -> str:

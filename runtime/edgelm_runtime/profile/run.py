@@ -87,7 +87,7 @@ def profile(
                 left_out[part.name] = str(reason)
             watched.append(Watched(part.name, before, look()))
     except KeyboardInterrupt:
-        if not found:
+        if not any(found.values()):
             raise
         complete = False
         left_out.update({part.name: "interrupted" for part in PARTS if part.name not in {*found, *left_out}})
