@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +16,7 @@ from . import report
 _PROC = Path("/proc")
 _SYS = Path("/sys")
 _BUSY, _STEAL = (0, 1, 2, 5, 6), 7  # of a line of /proc/stat: user, nice, system, irq, softirq; proc_stat(5)
+_SPIN = 0.02  # seconds: governors look at the load every few milliseconds
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,6 @@ class Look:
     busy: float | None
     stolen: float | None
     stopped: float | None
-    mhz: float | None
     throttles: int | None
 
 
@@ -48,13 +49,20 @@ def look(proc: Path = _PROC, sys: Path = _SYS) -> Look:
         busy=None if times is None else sum(times[index] for index in _BUSY),
         stolen=None if times is None else times[_STEAL],
         stopped=_stopped(proc, sys / "fs" / "cgroup"),
-        mhz=_mhz(proc, sys, processors),
         throttles=_throttles(sys),
     )
 
 
-def machine(first: Look, last: Look, sys: Path = _SYS) -> report.Machine:
-    """What the profile ran on, between two looks at it."""
+def clock(proc: Path = _PROC, sys: Path = _SYS) -> float | None:
+    """MHz of the fastest usable core while one is busy: what it is in idleness says nothing. None where unknown."""
+    start = perf_counter()
+    while perf_counter() - start < _SPIN:
+        pass
+    return _mhz(proc, sys, _processors())
+
+
+def machine(first: Look, last: Look, clocks: Sequence[float | None], sys: Path = _SYS) -> report.Machine:
+    """What the profile ran on, between two looks at it; `clocks` are those of the beginning and of the end."""
     throttled = None
     if first.throttles is not None and last.throttles is not None:
         throttled = last.throttles > first.throttles
@@ -66,7 +74,7 @@ def machine(first: Look, last: Look, sys: Path = _SYS) -> report.Machine:
         system=platform.platform(terse=True),
         python=platform.python_version(),
         governor=_governor(sys, _processors()),
-        mhz=() if first.mhz is None or last.mhz is None else (first.mhz, last.mhz),
+        mhz=tuple(mhz for mhz in clocks if mhz is not None),
         throttled=throttled,
     )
 
@@ -111,7 +119,7 @@ def _mhz(proc: Path, sys: Path, processors: set[int]) -> float | None:
     if not found:
         text = kernel_text(proc / "cpuinfo")
         found = [float(value) for value in re.findall(r"^cpu MHz\s*: (\d+\.?\d*)$", text, re.MULTILINE)]
-    return max(found, default=None)
+    return max(found, default=0.0) or None
 
 
 def _governor(sys: Path, processors: set[int]) -> str:

@@ -35,7 +35,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where. `governor` and `mhz` (of the fastest core, at the beginning and at the end, each time under load) are ""
+    """Where. `governor` and `mhz` (of the fastest core, while one is busy, at the beginning and at the end) are ""
     and empty where the system does not tell; `throttled` is None there, else whether heat slowed the processor."""
 
     cpu: str

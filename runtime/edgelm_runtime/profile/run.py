@@ -10,9 +10,8 @@ from time import perf_counter
 from typing import Any
 
 from ..errors import InputError
-from ..machine import usable_cores
 from . import cold, energy, generation, memory, operators, report, scenarios, steady
-from .fingerprint import look, machine
+from .fingerprint import clock, look, machine
 from .subject import Deadline, NotMeasured, Subject
 from .trust import Watched, judge
 
@@ -74,7 +73,7 @@ def profile(
     found: dict[str, Any] = {}
     left_out: dict[str, str] = {}
     watched: list[Watched] = []
-    first, complete = look(), True
+    mhz, first, complete = clock(), look(), True
     try:
         for part in PARTS:
             seen(part.name)
@@ -92,15 +91,16 @@ def profile(
         complete = False
         left_out.update({part.name: "interrupted" for part in PARTS if part.name not in {*found, *left_out}})
     whole = Watched("", first, look())
+    here = machine(whole.before, whole.after, (mhz, clock()))
     return report.Report(
         schema=report.SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=perf_counter() - began,
         complete=complete,
         subject=subject.facts(),
-        machine=machine(whole.before, whole.after),
+        machine=here,
         inputs=subject.inputs(),
         **found,
-        trust=judge(whole, watched, usable_cores(), found.get("steady"), len(subject.values)),
+        trust=judge(whole, watched, here, found.get("steady"), len(subject.values)),
         left_out=tuple(f"{name}: {reason}" for name, reason in left_out.items()),
     )

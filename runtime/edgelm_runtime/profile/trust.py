@@ -15,7 +15,7 @@ STOPPED = 0.03  # of the time of the usable cores
 CLOCK = 0.10  # of the clock at the beginning
 DRIFT = 0.05
 FEWEST_ROUNDS = 6  # below, the interval is no more than the range
-_LONG_ENOUGH = 0.5  # seconds: the kernel counts in hundredths
+_TICK, _LONG_ENOUGH = 0.01, 0.5  # seconds: what the kernel counts in, and what is long beside it
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,22 @@ class Watched:
 
 
 def judge(
-    whole: Watched, parts: Sequence[Watched], cores: int, found: report.Steady | None, texts: int
+    whole: Watched, parts: Sequence[Watched], machine: report.Machine, found: report.Steady | None, texts: int
 ) -> report.Trust:
     """The verdict over all parts; `found` is None where nothing was answered, `texts` is how many there are."""
-    reasons = (*_disturbed(whole, parts, cores), *_unsure(found))
+    reasons = (*_disturbed(whole, parts, machine), *_unsure(found))
     return report.Trust(
         verdict=NOISY if reasons else VALID,
         reasons=reasons,
         excluded=tuple(_excluded(found, texts)),
-        load=whole.load(cores),
+        load=whole.load(machine.cores),
         width=None if found is None else found.rounds.width,
     )
 
 
-def _disturbed(whole: Watched, parts: Sequence[Watched], cores: int) -> Iterator[str]:
+def _disturbed(whole: Watched, parts: Sequence[Watched], machine: report.Machine) -> Iterator[str]:
     """What happened to the machine meanwhile."""
+    cores = machine.cores
     long = [part for part in parts if part.seconds >= _LONG_ENOUGH]
     loads = {part.part: part.load(cores) or 0.0 for part in long}
     load, worst = whole.load(cores) or 0.0, max(loads, key=lambda name: loads[name], default="")
@@ -66,19 +67,22 @@ def _disturbed(whole: Watched, parts: Sequence[Watched], cores: int) -> Iterator
         where = f", during {worst} {loads[worst]:.0%}" if worst else ""
         yield f"other programs took {load:.0%} of the {cores} usable cores{where} (accepted: {LOAD:.0%})"
     before, after = whole.before, whole.after
-    if before.stolen is not None and after.stolen is not None and before.busy is not None and after.busy is not None:
-        stolen = after.stolen - before.stolen
-        share = stolen / max(stolen + after.busy - before.busy, 0.01)
-        if share > STOLEN:
-            yield f"the host of this virtual machine took {share:.0%} of its CPU time (accepted: {STOLEN:.0%})"
-    if before.stopped is not None and after.stopped is not None and whole.seconds:
-        share = (after.stopped - before.stopped) / (whole.seconds * cores)
-        if share > STOPPED:
-            yield f"the CPU quota of a control group stopped programs for {share:.0%} of the time; give fewer --threads"
-    if before.mhz and after.mhz and abs(after.mhz / before.mhz - 1) > CLOCK:
-        yield f"the clock went from {before.mhz:,.0f} to {after.mhz:,.0f} MHz (accepted: {CLOCK:.0%})"
-    if before.throttles is not None and after.throttles is not None and after.throttles > before.throttles:
-        yield f"heat slowed the processor {after.throttles - before.throttles} times"
+    stolen = _rise(before.stolen, after.stolen)
+    share = stolen / max(stolen + _rise(before.busy, after.busy), _TICK)
+    if share > STOLEN:
+        yield f"the host of this virtual machine took {share:.0%} of its CPU time (accepted: {STOLEN:.0%})"
+    share = _rise(before.stopped, after.stopped) / max(whole.seconds * cores, _TICK)
+    if share > STOPPED:
+        yield f"the CPU quota of a control group stopped programs for {share:.0%} of the time; give fewer --threads"
+    if machine.mhz and abs(machine.mhz[-1] / machine.mhz[0] - 1) > CLOCK:
+        yield f"the clock went from {machine.mhz[0]:,.0f} to {machine.mhz[-1]:,.0f} MHz (accepted: {CLOCK:.0%})"
+    if machine.throttled:
+        yield f"heat slowed the processor {_rise(before.throttles, after.throttles):.0f} times"
+
+
+def _rise(before: float | None, after: float | None) -> float:
+    """How much a counter went up; 0 where the system does not tell."""
+    return 0.0 if before is None or after is None else after - before
 
 
 def _unsure(found: report.Steady | None) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgelm_runtime.errors import BundleRejected, InputError
-from edgelm_runtime.profile import cold, fresh, memory, report
+from edgelm_runtime.profile import child, cold, fresh, memory, report
 from edgelm_runtime.profile.subject import Deadline, NotMeasured
 from tests.runtime.profile.conftest import Make
 
@@ -36,14 +36,14 @@ def test_a_text_is_written_cold_too(generator: Make, monkeypatch: pytest.MonkeyP
     assert cold.measure(generator(), Deadline(0)).stages["first_answer"].p50 > 0
 
 
-def test_folders_with_spaces_and_chinese_characters_and_pairs_of_texts(
+def test_folders_with_spaces_and_chinese_characters_and_refused_texts(
     tmp_path: Path, tiny_classifier: Path, classifier: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(shutil.copytree(tiny_classifier, tmp_path / "我的 bundle" / "情感 分析"))
     monkeypatch.chdir(folder.parent)
     assert fresh.ask(classifier(["物流很快"], Path("情感 分析")), ["物流很快"], None).reply["stages"]
     with pytest.raises(InputError):
-        fresh.ask(classifier(folder=folder), [("a pair", "of texts")], None)
+        fresh.ask(classifier(folder=folder), [" "], None)
 
 
 def test_what_loading_refuses_there_is_refused_here(copied_classifier: Path, classifier: Make) -> None:
@@ -65,6 +65,11 @@ def test_golden_answers_that_are_asked_for_again_are_a_stage_of_their_own(
     after = fresh.ask(classifier(folder=copied_classifier), ["good"], None).reply["stages"]
     assert before["goldens"] < after["goldens"]
     assert all(after[name] > 0 for name in ("imports", "verification", "session", "goldens", "first_answer"))
+
+
+def test_pairs_of_texts_and_attributes_arrive_as_they_were() -> None:
+    values = [("a text", "另一个"), {"类型": "裙", "颜色": ["白", "黑"]}, "a text"]
+    assert [child._value(value) for value in json.loads(json.dumps(values))] == values
 
 
 def test_without_an_interpreter_it_is_left_out(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
