@@ -61,7 +61,7 @@ def clock(proc: Path = _PROC, sys: Path = _SYS) -> float | None:
     return _mhz(proc, sys, _processors())
 
 
-def machine(first: Look, last: Look, clocks: Sequence[float | None], sys: Path = _SYS) -> report.Machine:
+def machine(first: Look, last: Look, clocks: Sequence[float | None] = (), sys: Path = _SYS) -> report.Machine:
     """What the profile ran on, between two looks at it; `clocks` are those of the beginning and of the end."""
     throttled = None
     if first.throttles is not None and last.throttles is not None:
