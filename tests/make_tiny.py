@@ -73,6 +73,22 @@ def products_graph() -> bytes:
     return _serialized(graph)
 
 
+def rate_graph() -> bytes:
+    """The product by which the runtime measures this machine's int8 rate; its weights come from outside."""
+    value = helper.make_tensor_value_info
+    weights = TensorProto(name="weights", data_type=TensorProto.INT8, data_location=TensorProto.EXTERNAL)
+    weights.dims.extend([768, 3072])
+    weights.external_data.add(key="location", value="model.safetensors")
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["rows", "weights"], ["products"])],
+        "rate",
+        [value("rows", TensorProto.UINT8, ["rows", 768])],
+        [value("products", TensorProto.INT32, ["rows", 3072])],
+        [weights],
+    )
+    return _serialized(graph)
+
+
 def wordpiece() -> bytes:
     """A BERT-like tokenizer over VOCABULARY."""
     model = models.WordPiece({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]")
@@ -125,7 +141,7 @@ def classifier_manifest() -> Manifest:
 
 
 def main() -> None:
-    """Write tests/data/tiny-classifier, byte_level.json and external.onnx, and the runtime's products.onnx."""
+    """Write tests/data/tiny-classifier, byte_level.json, external.onnx, and the runtime's products.onnx, rate.onnx."""
     golden = {"classification": [{"text": "the parcel is good", "label": "positive", "scores": {"positive": 0.791}}]}
     contents: dict[str, bytes | Path] = {
         "model.onnx": classifier_graph(),
@@ -136,6 +152,7 @@ def main() -> None:
     (DATA / "byte_level.json").write_bytes(byte_level())
     (DATA / "external.onnx").write_bytes(external_graph())
     (DATA.parents[1] / "runtime/edgelm_runtime/data/products.onnx").write_bytes(products_graph())
+    (DATA.parents[1] / "runtime/edgelm_runtime/data/rate.onnx").write_bytes(rate_graph())
 
 
 def _serialized(graph: onnx.GraphProto) -> bytes:

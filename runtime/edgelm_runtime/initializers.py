@@ -1,7 +1,8 @@
-"""What an ONNX graph says of its initializers, read from its bytes without the onnx package.
+"""What an ONNX graph says of its initializers and nodes, read from its bytes without the onnx package.
 
 Protocol buffers are tagged fields (https://protobuf.dev/programming-guides/encoding). The fields' numbers are those of
-onnx.proto: ModelProto.graph 7, GraphProto.initializer 5, TensorProto.dims 1, data_type 2, name 8.
+onnx.proto: ModelProto.graph 7, GraphProto.node 1, initializer 5, NodeProto.input 1, op_type 4, TensorProto.dims 1,
+data_type 2, name 8.
 """
 
 from __future__ import annotations
@@ -34,20 +35,52 @@ def declared_initializers(model: bytes) -> dict[str, Declared]:
     """
     found: dict[str, Declared] = {}
     try:
-        for graph in _submessages(memoryview(model), 7):
-            for tensor in _submessages(graph, 5):
-                name, declared = _tensor(tensor)
-                if name in found:
-                    raise ValueError(f"the initializer {name!r} twice")
-                found[name] = declared
+        for tensor in _of_graph(model, 5):
+            name, declared = _tensor(tensor)
+            if name in found:
+                raise ValueError(f"the initializer {name!r} twice")
+            found[name] = declared
     except (ValueError, IndexError) as error:
-        raise BundleRejected(
-            f"the graph is no ONNX model: {error}; export the bundle again",
-            what="graph",
-            expected="an ONNX model",
-            found=str(error),
-        ) from error
+        raise _refused(error) from error
     return found
+
+
+def nodes(model: bytes) -> list[tuple[str, tuple[str, ...]]]:
+    """Operator and names of the inputs of every node of a model's main graph; "" is an input that is left out.
+
+    Raises BundleRejected for bytes that are no protocol buffer.
+    """
+    try:
+        return [_node(message) for message in _of_graph(model, 1)]
+    except (ValueError, IndexError) as error:
+        raise _refused(error) from error
+
+
+def _refused(error: Exception) -> BundleRejected:
+    return BundleRejected(
+        f"the graph is no ONNX model: {error}; export the bundle again",
+        what="graph",
+        expected="an ONNX model",
+        found=str(error),
+    )
+
+
+def _of_graph(model: bytes, wanted: int) -> Iterator[memoryview]:
+    for graph in _submessages(memoryview(model), 7):
+        yield from _submessages(graph, wanted)
+
+
+def _node(message: memoryview) -> tuple[str, tuple[str, ...]]:
+    op_type = ""
+    inputs = []
+    for field, value in _fields(message):
+        if field in (1, 4) and isinstance(value, memoryview):
+            text = bytes(value).decode("utf-8")
+            if field == 1:
+                inputs.append(text)
+            else:
+                op_type = text
+    return op_type, tuple(inputs)
 
 
 def _tensor(message: memoryview) -> tuple[str, Declared]:

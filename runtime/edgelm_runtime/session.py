@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -152,8 +152,17 @@ def _mapped(bundle: Bundle, name: str) -> Weights:
     return weights
 
 
+class Tensors(Protocol):
+    """Tensors of a graph that lie outside it, by name; they may be moved once a session has read them."""
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]: ...
+
+    def release(self) -> None: ...
+
+
 def create_session(
-    model: bytes, options: SessionOptions, weights: Weights | None = None, *, part: bool = False
+    model: bytes, options: SessionOptions, weights: Tensors | None = None, *, part: bool = False
 ) -> Session:
     """A session for a serialized graph, with the tensors that it has outside itself; with `part` it uses some of them.
 
@@ -311,7 +320,7 @@ def run_bound(session: Session, binding: Binding, interrupt: Interrupt | None = 
     session.call(session.inference.run_with_iobinding, binding, None if interrupt is None else interrupt.options)
 
 
-def _values(weights: Weights, declared: Mapping[str, Declared], *, part: bool) -> dict[str, OrtValue]:
+def _values(weights: Tensors, declared: Mapping[str, Declared], *, part: bool) -> dict[str, OrtValue]:
     """The tensors of `weights`, compared with the graph: onnxruntime uses what it is given without a look."""
     arrays = {name: array for name, array in weights.arrays.items() if not part or name in declared}
     for name, array in arrays.items():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgelm_runtime.errors import BundleRejected
-from edgelm_runtime.initializers import ONNX_TYPES, declared_initializers
+from edgelm_runtime.initializers import ONNX_TYPES, declared_initializers, nodes
 
 TENSORS = st.dictionaries(
     st.text(max_size=8),
@@ -41,6 +41,14 @@ def test_numbers_inside_and_packed_shapes_are_read_too() -> None:
     assert declared_initializers(whole) == {"inside": (1, (3, 200)), "p": (1, (2, 300))}
     merged = onnx.load_from_string(whole).graph.initializer
     assert [(one.name, list(one.dims)) for one in merged] == [("inside", [3, 200]), ("p", [2, 300])]
+
+
+def test_nodes_are_those_that_onnx_reads() -> None:
+    graph = onnx.GraphProto(name="g")
+    graph.node.add(op_type="Gather", input=["表", "ids"], output=["x"], name="first").attribute.add(name="axis", i=0)
+    graph.node.add(op_type="Clip", input=["x", "", "most"], output=["y"], domain="com.microsoft")
+    data = onnx.ModelProto(graph=graph).SerializeToString()
+    assert nodes(data) == [("Gather", ("表", "ids")), ("Clip", ("x", "", "most"))]
 
 
 def test_the_types_are_those_of_onnx() -> None:

@@ -235,11 +235,25 @@ class Operators:
 
 
 @dataclass(frozen=True)
-class Ceiling:
-    """How far from what this machine could do: `bytes` and `operations` (multiply-adds) of the model in one run (of one
-    token, where text is generated), and the rates that were measured here, per second, on the same threads.
+class Point:
+    """All runs of one operator in one run of the graph: weights that they read, multiply-adds, and ms."""
 
-    `floor` is the time that the slower of the two takes, ms; `share` of it is reached: floor / what a run takes.
+    name: str
+    bytes: int
+    operations: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """How far from what this machine could do: `bytes` (of weights) and `operations` (multiply-adds) of the model in
+    one run (of one token, where text is generated), and the rates that were measured here, per second, on the same
+    threads: `read_bandwidth` with a buffer as large as the weights, which a cache may hold, `int8_rate` with one large
+    product.
+
+    `floor` is the time that the slower of the two takes, ms; `share` of it is reached: floor / what a run takes;
+    `bound` is "memory" or "arithmetic". `points` are the operators that take the longest, with onnxruntime's profile
+    on.
     """
 
     read_bandwidth: float
@@ -250,6 +264,7 @@ class Ceiling:
     run: float
     share: float
     bound: str
+    points: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -93,28 +94,44 @@ def typical(subject: Subject) -> Any:
     return sorted(subject.values, key=subject.tokens)[len(subject.values) // 2]
 
 
-def traced(subject: Subject, values: Iterable[Any]) -> tuple[Answer, ...]:
-    """The answers to `values`, after one to the first of them that does not count.
+class Recording:
+    """A model whose runs are written down; `runs` are there at the end, in their order."""
 
-    Raises what answering raises, and NotMeasured where onnxruntime's profile does not tell of every run.
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.runs: tuple[Run, ...] = ()
+
+
+@contextmanager
+def recording(subject: Subject) -> Iterator[Recording]:
+    """A model like the subject's while its runs are written down.
+
+    Raises what loading raises, and NotMeasured at the end where onnxruntime's profile does not tell of every run.
     """
-    answers: list[tuple[float, float, Any]] = []
     with TemporaryDirectory(prefix="edgelm-", ignore_cleanup_errors=True) as folder:
-        model = model_of(subject, folder)
-        sessions = {"model": model.engine.session, "encoder": model.engine.encoder}
+        found = Recording(model_of(subject, folder))
+        engine = found.model.engine
+        sessions = {"model": engine.session} | ({} if engine.encoder is None else {"encoder": engine.encoder})
         try:
-            for value in values:
-                if not answers:
-                    answer(model, value)
-                start = perf_counter()
-                result = answer(model, value)
-                answers.append((start, perf_counter(), result))
+            yield found
         finally:
-            files = {name: session.end_trace() for name, session in sessions.items() if session is not None}
-        runs = [run for name, path in files.items() for run in _runs(name, sessions[name], path)]
-    runs.sort(key=lambda run: run.start)
+            files = {graph: session.end_trace() for graph, session in sessions.items()}
+        runs = [run for graph, path in files.items() for run in _runs(graph, sessions[graph], path)]
+        found.runs = tuple(sorted(runs, key=lambda run: run.start))
+
+
+def traced(subject: Subject, values: Iterable[Any]) -> tuple[Answer, ...]:
+    """The answers to `values`, after one to the first of them that does not count. Raises like `recording`."""
+    answers: list[tuple[float, float, Any]] = []
+    with recording(subject) as found:
+        for value in values:
+            if not answers:
+                answer(found.model, value)
+            start = perf_counter()
+            result = answer(found.model, value)
+            answers.append((start, perf_counter(), result))
     return tuple(
-        Answer(start, end, result, tuple(run for run in runs if start <= run.start and run.end <= end))
+        Answer(start, end, result, tuple(run for run in found.runs if start <= run.start and run.end <= end))
         for start, end, result in answers
     )
 
