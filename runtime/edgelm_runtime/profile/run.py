@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from ..errors import InputError
-from . import cold, energy, generation, memory, operators, report, scenarios, steady
+from . import ceiling, cold, energy, generation, memory, operators, report, scenarios, steady
 from .fingerprint import clock, look, machine
 from .subject import Deadline, NotMeasured, Subject
 from .trust import Watched, judge
@@ -58,6 +58,7 @@ PARTS: Sequence[Part] = (
     Part("memory", memory.measure, 0.08),
     Part("energy", energy.measure, 0.02),
     Part("operators", operators.measure, 0.05),
+    Part("ceiling", ceiling.measure, 0.05),
 )
 
 
