@@ -16,11 +16,12 @@ from .summary import Summary, histogram, summarize
 NARROW = 0.05  # of the median: an interval below this is known well enough
 MIN_ROUNDS, WARM_UP = 10, 1
 MIN_ANSWERS = 100  # the 99th percentile of fewer is their largest
+MIN_SECONDS = 0.5  # tiny models answer so often before the system has given the core to anyone else
 
 
 def measure(subject: Subject, deadline: Deadline) -> report.Steady:
-    """Whole rounds over the values, so that every one counts the same: at least one; MIN_ROUNDS and MIN_ANSWERS where
-    time allows.
+    """Whole rounds over the values, so that every one counts the same: at least one; MIN_ROUNDS, MIN_ANSWERS
+    and MIN_SECONDS where time allows.
 
     Where not even one round of all values fits, the rounds are of fewer, taken evenly: another mix of texts is another
     figure, so few rounds of all are better than many of some. Percentiles are of all answers.
@@ -37,7 +38,12 @@ def measure(subject: Subject, deadline: Deadline) -> report.Steady:
     totals: list[float] = []
     stages: list[Mapping[str, float]] = []
     rounds: list[float] = []
-    while not rounds or not (deadline.over() or _enough(rounds, len(totals))):
+    began, look_at = perf_counter(), MIN_ROUNDS
+    while not (rounds and deadline.over()):
+        if len(rounds) >= look_at:
+            if _enough(rounds, len(totals), perf_counter() - began):
+                break
+            look_at += look_at // 10  # looking takes time too
         subject.forget()
         for value in values:
             start = perf_counter()
@@ -55,9 +61,9 @@ def measure(subject: Subject, deadline: Deadline) -> report.Steady:
     )
 
 
-def _enough(rounds: Sequence[float], answers: int) -> bool:
-    """Whether the median is known; looked at now and then, since looking takes time too."""
-    return len(rounds) % MIN_ROUNDS == 0 and answers >= MIN_ANSWERS and summarize(rounds).width < NARROW
+def _enough(rounds: Sequence[float], answers: int, seconds: float) -> bool:
+    """Whether the median is known."""
+    return answers >= MIN_ANSWERS and seconds >= MIN_SECONDS and summarize(rounds).width < NARROW
 
 
 def _rounds(samples: Sequence[float], size: int) -> list[float]:
