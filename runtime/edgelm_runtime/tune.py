@@ -78,7 +78,7 @@ def tune(bundle: Bundle, seen: Callable[[Candidate], None] = lambda candidate: N
     DeviceError where none runs.
     """
     candidates = []
-    for variant, device, threads in _ways(bundle):
+    for variant, device, threads in ways(bundle):
         candidate = _measure(bundle, LoadOptions(str(device), variant.name, threads))
         seen(candidate)
         candidates.append(candidate)
@@ -98,18 +98,18 @@ def tune(bundle: Bundle, seen: Callable[[Candidate], None] = lambda candidate: N
     return Tuning(bundle.manifest.name, candidates, choice, file)
 
 
-def _ways(bundle: Bundle) -> Iterator[tuple[Variant, Device, int]]:
-    """What may be tried here: the default first."""
+def ways(bundle: Bundle) -> Iterator[tuple[Variant, Device, int]]:
+    """Variants, devices and numbers of threads that may be tried here: the default first."""
     usable = [parse_device(found.device) for found in providers.survey() if not found.problem]
     for device in filter(None, usable):
         for variant in bundle.manifest.variants:
             if runs_here(variant, device):
-                for threads in _thread_counts() if device == CPU else [default_threads()]:
+                for threads in thread_counts() if device == CPU else [default_threads()]:
                     yield variant, device, threads
 
 
-def _thread_counts() -> list[int]:
-    """The default first, then the powers of two up to the usable cores."""
+def thread_counts() -> list[int]:
+    """Numbers of threads to try on the CPU: the default first, then the powers of two up to the usable cores."""
     cores = usable_cores()
     powers = [1 << exponent for exponent in range(cores.bit_length()) if 1 << exponent <= cores]
     return list(dict.fromkeys([default_threads(), *powers, cores]))

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from ..errors import InputError
-from . import ceiling, cold, energy, generation, memory, operators, report, scenarios, steady
+from . import advice, ceiling, cold, energy, generation, memory, operators, report, scenarios, steady, throughput
 from .fingerprint import clock, look, machine
 from .subject import Deadline, NotMeasured, Subject
 from .trust import Watched, judge
@@ -41,13 +41,15 @@ class ProfileOptions:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the report: its field's name, what measures it, its share of the time, and the names of the
-    ProfileOptions that it is given besides the subject and the deadline."""
+    """A part of the report: its field's name, what measures it, and its share of the time.
+
+    `given` are the names of ProfileOptions, and of parts before, that it is given besides the subject and a deadline.
+    """
 
     name: str
     measure: Callable[..., Any]
     share: float
-    options: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
 
 
 PARTS: Sequence[Part] = (
@@ -55,10 +57,12 @@ PARTS: Sequence[Part] = (
     Part("steady", steady.measure, 0.25),
     Part("generation", generation.measure, 0.04),
     Part("scenarios", scenarios.measure, 0.25, ("scenarios", "latency_limit")),
+    Part("throughput", throughput.measure, 0.08),
     Part("memory", memory.measure, 0.08),
     Part("energy", energy.measure, 0.02),
     Part("operators", operators.measure, 0.05),
     Part("ceiling", ceiling.measure, 0.05),
+    Part("advice", advice.measure, 0.08, ("cold",)),
 )
 
 
@@ -80,8 +84,9 @@ def profile(
             seen(part.name)
             before = look()
             try:
-                asked = {name: getattr(options, name) for name in part.options}
-                found[part.name] = part.measure(subject, Deadline(options.seconds * part.share), **asked)
+                known = {**found, **vars(options)}
+                given = {name: known.get(name) for name in part.given}
+                found[part.name] = part.measure(subject, Deadline(options.seconds * part.share), **given)
             except NotMeasured as reason:
                 found[part.name] = reason.found
                 left_out[part.name] = str(reason)

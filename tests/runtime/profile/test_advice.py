@@ -1,0 +1,160 @@
+"""Throughput by batch and threads, and advice: only what trials showed, and never a way that answers otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from time import sleep
+from typing import Any
+
+import pytest
+
+from edgelm_runtime.device import CPU
+from edgelm_runtime.errors import BundleRejected
+from edgelm_runtime.profile import advice, report, throughput
+from edgelm_runtime.profile.advice import Trial
+from edgelm_runtime.profile.subject import Deadline, NotMeasured, Subject
+from edgelm_runtime.profile.summary import summarize
+from tests.runtime.profile.conftest import Make
+
+TEXTS = ["the parcel is fast", "slow and broken", "good"]
+
+
+class Sleepy:
+    """A real model that sleeps before it answers one text: what does not ask it so is faster on any machine."""
+
+    def __init__(self, model: Any, seconds: float) -> None:
+        self._model = model
+        self._seconds = seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, value: Any, **options: Any) -> Any:
+        sleep(self._seconds)
+        return self._model(value, **options)
+
+
+def sleepy(subject: Subject, seconds: float = 0.02) -> Subject:
+    subject.__dict__["model"] = Sleepy(subject.model, seconds)
+    return subject
+
+
+def advised(subject: Subject, seconds: float, cold: report.ColdStart | None = None) -> dict[str, report.Advice]:
+    """Advice by what the user types, of a profile that has enough time or not."""
+    try:
+        found = advice.measure(subject, Deadline(seconds), cold=cold)
+    except NotMeasured as short:
+        found = short.found
+    return {one.change: one for one in found}
+
+
+def test_throughput_of_all_sizes_and_threads(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "thread_counts", lambda: [1, 2])
+    found = throughput.measure(classifier(TEXTS), Deadline(1.0))
+    ways = [(one.threads, one.batch) for one in found]
+    assert ways == [*((1, size) for size in throughput.SIZES), (2, 1), (2, 32)]
+    assert all(one.texts_per_second.p50 > 0 for one in found)
+
+
+def test_a_writer_gets_no_text_twice_in_a_pass(generator: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "thread_counts", lambda: [1])
+    found = throughput.measure(generator(["one text", "another text", "a third text"]), Deadline(1.0))
+    assert [one.batch for one in found] == [1, 2]
+
+
+def test_ways_that_the_time_is_too_short_for_are_named(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "thread_counts", lambda: [1, 2])
+    with pytest.raises(NotMeasured, match="1 in a call on 2 threads") as short:
+        throughput.measure(sleepy(classifier(TEXTS), 0.05), Deadline(0.01))
+    assert [(one.threads, one.batch) for one in short.value.found] == [(1, 1)]
+
+
+def test_texts_in_a_call_are_advised_where_that_is_faster(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advice, "ways", lambda bundle: [])
+    (found,) = advised(sleepy(classifier(TEXTS), 0.005), 2.0).values()
+    assert found.change == "model.batch(texts)"
+    assert found.text.startswith(("32 texts", "16 texts", "8 texts"))
+    assert found.unit == "ms a text"
+    assert found.before >= 5 > found.after
+
+
+def test_the_best_way_to_load_the_bundle_is_advised(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = sleepy(classifier(TEXTS), 0.01)
+    variant = subject.model.engine.variant
+    monkeypatch.setattr(advice, "ways", lambda bundle: [(variant, CPU, threads) for threads in (1, 2, 3)])
+    found = advised(subject, 4.0)
+    (change,) = found.keys() - {"model.batch(texts)"}
+    assert change in ("--threads 2", "--threads 3")
+    assert "instead of 1; edgelm tune" in found[change].text
+    assert found[change].before >= 10 > found[change].after
+
+
+def test_a_way_that_answers_otherwise_is_none(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise BundleRejected("a golden answer differs", what="golden.json")
+
+    subject = sleepy(classifier(TEXTS), 0.005)
+    variant = subject.model.engine.variant
+    monkeypatch.setattr(advice, "ways", lambda bundle: [(variant, CPU, 2)])
+    monkeypatch.setattr(advice, "replay", refused)
+    assert advised(subject, 2.0).keys() == {"model.batch(texts)"}
+
+
+def test_variants_and_devices_are_named_as_they_are_typed(classifier: Make) -> None:
+    subject = classifier(TEXTS)
+    own = subject.model.engine.variant
+    # The same graph by another name: that loading it works is what counts here.
+    other = replace(own, name="cpu-int4")
+    manifest = subject.bundle.manifest
+    bundle = replace(subject.bundle, manifest=replace(manifest, variants=(*manifest.variants, other)))
+    subject = replace(subject, bundle=bundle)
+    (trial,) = advice._loads(subject, [(other, CPU, 2)], TEXTS)
+    assert trial.change == "--use-variant cpu-int4 --threads 2"
+    assert trial.text.startswith(f"the variant cpu-int4 instead of {own.name}, 2 threads instead of 1")
+    assert [result.label for result in trial.ask(TEXTS)] == [subject.answer(text).label for text in TEXTS]
+
+
+@pytest.mark.parametrize("seconds", [0.004, 0.0039, 0.008])
+def test_what_gains_nothing_is_no_advice(classifier: Make, seconds: float) -> None:
+    subject = sleepy(classifier(TEXTS), 0.004)
+
+    def ask(values: Sequence[Any]) -> None:
+        for value in values:
+            sleep(seconds)
+            subject.model._model(value)
+
+    assert advice._tried(subject, Trial("the same", "--nothing", ask, TEXTS)) is None
+
+
+def test_too_little_time_names_what_was_not_tried(classifier: Make) -> None:
+    with pytest.raises(NotMeasured, match="8 texts in a call instead of one by one") as short:
+        advice.measure(sleepy(classifier(TEXTS)), Deadline(0.1), cold=None)
+    assert short.value.found == ()
+
+
+def test_a_session_that_is_most_of_the_start_is_to_be_kept(classifier: Make) -> None:
+    stages = {"interpreter": summarize([30.0]), "session": summarize([800.0]), "first_answer": summarize([20.0])}
+    cold = report.ColdStart(stages, summarize([850.0]))
+    found = advised(classifier(TEXTS), 0.01, cold)["model = edgelm.load(...)"]
+    assert "0.8 s at load" in found.text
+    assert found.before == 850.0
+    assert found.after < 850.0
+    quick = replace(cold, stages={**stages, "session": summarize([100.0])})
+    assert not advised(classifier(TEXTS), 0.01, quick)
+
+
+def test_writers_are_tried_with_lookup_and_with_shorter_answers(generator: Make) -> None:
+    subject = generator()
+    lookup, shorter = advice._writing(subject, subject.values)
+    assert lookup.change == f"--prompt-lookup-num-tokens {advice.LOOKUP}"
+    assert shorter.change == "--max-new-tokens 8"
+    assert all(result.tokens <= 8 for result in shorter.ask(subject.values))
+    subject.model._defaults["prompt_lookup_num_tokens"] = 4
+    assert next(advice._writing(subject, subject.values)).change == "--prompt-lookup-num-tokens 0"
+    subject.model._defaults["num_beams"] = 2
+    assert "lookup" not in next(advice._writing(subject, subject.values)).text
+
+
+def test_an_encoder_has_nothing_to_write(classifier: Make) -> None:
+    assert list(advice._writing(classifier(TEXTS), TEXTS)) == []
