@@ -108,7 +108,7 @@ def _excluded(found: report.Steady | None, texts: int) -> Iterator[str]:
     yield "the first answers to every text, which warm up"
     yield "reading the bundle from the disk: its files are in the system's cache, also in cold starts"
     yield "what a program does besides edgelm: reading its input, the command line, printing"
-    yield "of memory's growth the first half of the answers, in which buffers settle"
+    yield "of memory's growth the first half of the answers: buffers settle for the first thousands, so it may end"
     if found is not None:
         if found.texts < texts:
             yield f"{texts - found.texts} of {texts} texts, for which the time was too short; give more --seconds"

@@ -118,6 +118,21 @@ def test_too_short_a_time_for_growth_says_none(classifier: Make) -> None:
     assert found.peak > 0
 
 
+def test_a_system_without_proc_tells_the_peak_or_nothing(
+    tmp_path: Path, classifier: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_STATUS", tmp_path / "status")
+    assert child._resident("VmRSS") is None
+    peak = child._peak()
+    assert sys.platform == "win32" or (peak is not None and peak > 1_000_000)
+    told = {"imported": None, "loaded": None, "peak": 5_000_000, "points": [[0.1, 1, None], [0.2, 2, None]]}
+    monkeypatch.setattr(memory, "ask", lambda *given: fresh.Fresh(told, 0.0, 1.0))
+    assert memory.measure(classifier(), Deadline(1)) == report.Memory(None, None, 5_000_000, None, None, ())
+    told["peak"] = None
+    with pytest.raises(NotMeasured, match="does not tell"):
+        memory.measure(classifier(), Deadline(1))
+
+
 @pytest.mark.parametrize(("count", "most", "expected"), [(3, 5, [0, 1, 2]), (10, 5, [0, 2, 4, 6, 8]), (5, 1, [0])])
 def test_values_are_taken_evenly(count: int, most: int, expected: list[int]) -> None:
     assert memory.evenly(range(count), most) == expected
