@@ -13,15 +13,16 @@ from .subject import Deadline, NotMeasured, Subject
 
 WARM_UP = 2  # rounds over the values, at least: buffers then have the size of the longest
 MOST_VALUES = 64
-_FEWEST_POINTS = 3
+# Of the line: to a thousand answers a shorter one is stretched too far.
+LEAST_ANSWERS, LEAST_SECONDS = 50, 1.0
 
 
 def measure(subject: Subject, deadline: Deadline) -> report.Memory:
     """In a fresh process: what this one measured before does not count. The values go round until the time is over.
 
-    Buffers settle for some thousand answers: a growth that is found in a short time may end, one of a minute does not.
-
-    Raises what loading and answering raise, and NotMeasured where the system does not tell.
+    Buffers settle for some thousand answers: a growth that is found in seconds may end, one of minutes does not.
+    Raises what loading and answering raise, and NotMeasured where the system does not tell, or for the growth alone
+    where the time was too short for it.
     """
     values = evenly(subject.values, MOST_VALUES)
     reply = ask(subject, values, deadline.left).reply
@@ -29,8 +30,16 @@ def measure(subject: Subject, deadline: Deadline) -> report.Memory:
         raise NotMeasured("this system does not tell how much memory a process holds")
     points = tuple(report.MemoryPoint(*point) for point in reply["points"] if point[2] is not None)
     settled = max([WARM_UP * len(values), *(point.answers // 2 for point in points[-1:])])
-    growth, noise = _growth([point for point in points if point.answers > settled])
-    return report.Memory(reply["imported"], reply["loaded"], reply["peak"], growth, noise, points)
+    line = [point for point in points if point.answers > settled]
+    growth, noise = _growth(line) if _long(line) else (None, None)
+    found = report.Memory(reply["imported"], reply["loaded"], reply["peak"], growth, noise, points)
+    if points and growth is None:
+        raise NotMeasured(
+            f"its growth takes {LEAST_ANSWERS} answers and {LEAST_SECONDS:g} s once buffers have settled; "
+            "give more --seconds",
+            found,
+        )
+    return found
 
 
 def evenly(values: Sequence[Any], most: int) -> list[Any]:
@@ -39,10 +48,16 @@ def evenly(values: Sequence[Any], most: int) -> list[Any]:
     return [values[index * len(values) // count] for index in range(count)]
 
 
-def _growth(points: Sequence[report.MemoryPoint]) -> tuple[float, float] | tuple[None, None]:
-    """Bytes per 1,000 answers by least squares, and the standard error of that; None of too few points."""
-    if len(points) < _FEWEST_POINTS:
-        return None, None
+def _long(points: Sequence[report.MemoryPoint]) -> bool:
+    """Whether a line through these points says something of a thousand answers."""
+    if len(points) < 3:
+        return False
+    first, last = points[0], points[-1]
+    return last.answers - first.answers >= LEAST_ANSWERS and last.seconds - first.seconds >= LEAST_SECONDS
+
+
+def _growth(points: Sequence[report.MemoryPoint]) -> tuple[float, float]:
+    """Bytes per 1,000 answers by least squares through at least three points, and the standard error of that."""
     answers = np.array([point.answers for point in points], np.float64)
     resident = np.array([point.resident for point in points], np.float64)
     apart = answers - answers.mean()
