@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -19,26 +20,29 @@ from .scenarios import texts
 from .subject import Deadline, NotMeasured, Subject
 
 GAIN = 0.05  # of the time: less is not worth a change
-TURNS = 6  # that all have to show a gain: by chance 1 in 64 trials of what changes nothing does
-# Texts in a call: the most that the time is for. An encoder answers fewer one by one, a writer more in parts.
-READ, WRITTEN = (32, 16, 8), (8, 4, 2)
+# All turns but one have to show a gain: of what changes nothing 1 trial in 28 does.
+TURNS, AGAINST = 8, 1
+MOST = 32  # texts in a call
+READ, WRITTEN = 8, 2  # an encoder answers fewer one by one
 LOOKUP = 8  # tokens to propose at a time
+FEW = 3  # answers, to see how they end
 LONG = 16  # tokens of an answer that is tried at half its length
 SLOW = 200.0  # ms to open a session
-_TRIALS = 3  # that are to fit; most of those that show nothing end with their first turn
 
 
 @dataclass(frozen=True)
 class Trial:
     """Another way to have some values answered: what it is, what the user types for it, and how it is done.
 
-    One that `loads` the bundle otherwise excludes the others that do.
+    `fewest` of the values are needed; `text` says with {count} how many were taken. One that `loads` the bundle
+    otherwise excludes the others that do.
     """
 
     text: str
     change: str
     ask: Callable[[Sequence[Any]], Any]
     values: Sequence[Any]
+    fewest: int = 1
     loads: bool = False
 
 
@@ -48,19 +52,16 @@ def measure(subject: Subject, deadline: Deadline, *, cold: report.ColdStart | No
     Raises what answering raises, and NotMeasured, with what was found, where the time was over before all was tried.
     """
     each = pace(subject, deadline)
-    others = [way for way in ways(subject.bundle) if way != _current(subject)]
-    fit = deadline.left / each / (2 * TURNS)
-    few = evenly(subject.values, max(1, int(fit / _TRIALS)))
-    sizes = WRITTEN if subject.generates else READ
-    batch = texts(subject, next((size for size in sizes if size < fit / 2), sizes[-1]))
     found = list(_keeping(cold, 1000 * each))
     best: report.Advice | None = None
     missing = []
-    for trial in (*_calls(subject, batch), *_writing(subject, few), *_loads(subject, others, few)):
-        if 2 * TURNS * len(trial.values) * each > deadline.left:
-            missing.append(trial.text)
+    for trial in chain(_calls(subject), _writing(subject), _loads(subject)):
+        fit = int(deadline.left / each / (2 * TURNS))
+        if fit < min(trial.fewest, len(trial.values)):
+            missing.append(trial.change)
             continue
-        shown = _tried(subject, trial)
+        # Most of those that show nothing end soon: half of the time for each leaves some for all.
+        shown = _tried(subject, trial, evenly(trial.values, max(trial.fewest, fit // 2)))
         if shown is None:
             continue
         if not trial.loads:
@@ -69,12 +70,12 @@ def measure(subject: Subject, deadline: Deadline, *, cold: report.ColdStart | No
             best = shown
     found += [best] if best is not None else []
     if missing:
-        raise NotMeasured(f"the time is too short to try {'; '.join(missing)}", tuple(found))
+        raise NotMeasured(f"the time is too short to try {', '.join(missing)}", tuple(found))
     return tuple(found)
 
 
-def _tried(subject: Subject, trial: Trial) -> report.Advice | None:
-    """What a trial showed: ms a text as it is now and otherwise; None of a gain that is small, or not in every turn."""
+def _tried(subject: Subject, trial: Trial, values: Sequence[Any]) -> report.Advice | None:
+    """What a trial showed: ms a text as it is now and otherwise; None of a gain that is small, or not sure."""
 
     def one_by_one(values: Sequence[Any]) -> None:
         for value in values:
@@ -82,18 +83,22 @@ def _tried(subject: Subject, trial: Trial) -> report.Advice | None:
 
     now: list[float] = []
     other: list[float] = []
+    against = 0
     while len(now) < TURNS:
         for samples, ask in ((now, one_by_one), (other, trial.ask)):
             if trial.loads:
-                ask(trial.values[:1])  # meanwhile the threads of the other session stop spinning
+                ask(values[:1])  # meanwhile the threads of the other session stop spinning
             subject.forget()
             start = perf_counter()
-            ask(trial.values)
-            samples.append(1000 * (perf_counter() - start) / len(trial.values))
-        if other[-1] >= now[-1]:
+            ask(values)
+            samples.append(1000 * (perf_counter() - start) / len(values))
+        against += other[-1] >= now[-1]
+        if against > AGAINST:
             return None
     before, after = median(now), median(other)
-    return report.Advice(trial.text, trial.change, before, after, "ms a text") if after <= (1 - GAIN) * before else None
+    if after > (1 - GAIN) * before:
+        return None
+    return report.Advice(trial.text.format(count=len(values)), trial.change, before, after, "ms a text")
 
 
 def _keeping(cold: report.ColdStart | None, each: float) -> Iterator[report.Advice]:
@@ -107,35 +112,35 @@ def _keeping(cold: report.ColdStart | None, each: float) -> Iterator[report.Advi
         yield report.Advice(text, "model = edgelm.load(...)", cold.total.p50, each, "ms a text")
 
 
-def _calls(subject: Subject, values: Sequence[Any]) -> Iterator[Trial]:
+def _calls(subject: Subject) -> Iterator[Trial]:
     """Many texts in a call."""
-    if len(values) > 1:
-        text = f"{len(values)} texts in a call instead of one by one"
-        yield Trial(text, "model.batch(texts)", subject.batch, values)
+    values, fewest = texts(subject, MOST), WRITTEN if subject.generates else READ
+    if len(values) >= fewest:
+        text = "{count} texts in a call instead of one by one"
+        yield Trial(text, "model.batch(texts)", subject.batch, values, fewest)
 
 
-def _writing(subject: Subject, values: Sequence[Any]) -> Iterator[Trial]:
+def _writing(subject: Subject) -> Iterator[Trial]:
     """Options of a writer: prompt lookup, and shorter answers where the limit cuts them anyway."""
     if not subject.generates:
         return
     options = subject.model.options()
     if options.num_beams == 1:
         tokens = 0 if options.prompt_lookup_num_tokens else LOOKUP
-        text = "prompt lookup" if tokens else "no prompt lookup"
-        yield Trial(
-            text, f"--prompt-lookup-num-tokens {tokens}", _asked(subject.model, prompt_lookup_num_tokens=tokens), values
-        )
-    results = [subject.answer(value) for value in values]
+        text, change = "prompt lookup" if tokens else "no prompt lookup", f"--prompt-lookup-num-tokens {tokens}"
+        yield Trial(text, change, _asked(subject.model, prompt_lookup_num_tokens=tokens), subject.values)
+    results = [subject.answer(value) for value in evenly(subject.values, FEW)]
     half = int(median(result.tokens // result.windows for result in results)) // 2
     if 2 * half >= LONG and all(result.finish_reason == "length" for result in results):
         text = f"answers of at most {half} tokens: all are cut by their limit now"
-        yield Trial(text, f"--max-new-tokens {half}", _asked(subject.model, max_new_tokens=half), values)
+        yield Trial(text, f"--max-new-tokens {half}", _asked(subject.model, max_new_tokens=half), subject.values)
 
 
-def _loads(subject: Subject, others: Sequence[Any], values: Sequence[Any]) -> Iterator[Trial]:
-    """The variants, devices and numbers of threads that `edgelm tune` would try, where they answer their goldens."""
-    now = _current(subject)
-    for variant, device, threads in others:
+def _loads(subject: Subject) -> Iterator[Trial]:
+    """The other variants, devices and numbers of threads that `edgelm tune` tries, where they answer their goldens."""
+    engine = subject.model.engine
+    now = engine.variant, engine.plan.device, engine.threads
+    for variant, device, threads in ways(subject.bundle):
         changes = []
         if variant != now[0]:
             changes.append((f"the variant {variant.name}", now[0].name, f"--use-variant {variant.name}"))
@@ -143,21 +148,16 @@ def _loads(subject: Subject, others: Sequence[Any], values: Sequence[Any]) -> It
             changes.append((f"the device {device}", str(now[1]), f"--device {device}"))
         if threads != now[2]:
             changes.append((f"{threads} thread{'s' if threads > 1 else ''}", str(now[2]), f"--threads {threads}"))
+        if not changes:
+            continue
         try:
             other = subject.loaded(variant=variant.name, device=str(device), threads=threads)
             replay(other.bundle, other.task, other.model)
         except (BundleRejected, DeviceError):
             continue
         text = ", ".join(f"{new} instead of {old}" for new, old, _ in changes) + "; edgelm tune finds and remembers it"
-        change = " ".join(flag for _, _, flag in changes)
-        yield Trial(text, change, _asked(other.model), values, loads=True)
+        yield Trial(text, " ".join(flag for _, _, flag in changes), _asked(other.model), subject.values, loads=True)
 
 
 def _asked(model: Any, **options: Any) -> Callable[[Sequence[Any]], Any]:
     return lambda values: [model(value, **options) for value in values]
-
-
-def _current(subject: Subject) -> tuple[Any, Any, int]:
-    """The variant, device and threads of the subject."""
-    engine = subject.model.engine
-    return engine.variant, engine.plan.device, engine.threads
