@@ -4,7 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from time import perf_counter
+
+Span = tuple[str, float, float]  # a stage, and seconds of perf_counter at its beginning and its end
+
+_spans: ContextVar[list[Span] | None] = ContextVar("spans", default=None)
+
+
+@contextmanager
+def spans() -> Iterator[list[Span]]:
+    """Every time that this thread enters a stage within the `with` block, in the order in which they end."""
+    found: list[Span] = []
+    token = _spans.set(found)
+    try:
+        yield found
+    finally:
+        _spans.reset(token)
+
+
+def ended(stage: str, start: float) -> float:
+    """Milliseconds since `start` of perf_counter, when a stage began that ends now."""
+    end = perf_counter()
+    found = _spans.get()
+    if found is not None:
+        found.append((stage, start, end))
+    return (end - start) * 1000.0
 
 
 class Stopwatch:
@@ -25,7 +50,7 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.add(stage, (perf_counter() - start) * 1000.0)
+            self.add(stage, ended(stage, start))
 
     def add(self, stage: str, milliseconds: float) -> None:
         """Add time that was measured by other means since the stopwatch was made to `stage`."""

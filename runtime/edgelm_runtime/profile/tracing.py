@@ -17,6 +17,7 @@ from typing import Any
 
 from ..session import Session
 from ..tasks import task_class
+from ..timing import Span, spans
 from .subject import NotMeasured, Subject
 
 MAX_NEW_TOKENS = 64
@@ -62,11 +63,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer, with all runs of graphs that it took; `start` and `end` are seconds of perf_counter."""
+    """One answer, its stages, and all runs of graphs that it took; `start` and `end` are seconds of perf_counter."""
 
     start: float
     end: float
     result: Any
+    stages: tuple[Span, ...]
     runs: tuple[Run, ...]
 
 
@@ -122,17 +124,18 @@ def recording(subject: Subject) -> Iterator[Recording]:
 
 def traced(subject: Subject, values: Iterable[Any]) -> tuple[Answer, ...]:
     """The answers to `values`, after one to the first of them that does not count. Raises like `recording`."""
-    answers: list[tuple[float, float, Any]] = []
+    answers: list[Answer] = []
     with recording(subject) as found:
         for value in values:
             if not answers:
                 answer(found.model, value)
-            start = perf_counter()
-            result = answer(found.model, value)
-            answers.append((start, perf_counter(), result))
+            with spans() as stages:
+                start = perf_counter()
+                result = answer(found.model, value)
+                answers.append(Answer(start, perf_counter(), result, tuple(stages), ()))
     return tuple(
-        Answer(start, end, result, tuple(run for run in found.runs if start <= run.start and run.end <= end))
-        for start, end, result in answers
+        replace(one, runs=tuple(run for run in found.runs if one.start <= run.start and run.end <= one.end))
+        for one in answers
     )
 
 

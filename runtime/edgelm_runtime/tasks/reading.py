@@ -10,6 +10,7 @@ from typing import Any
 from ..bundle import Bundle
 from ..errors import BundleRejected, InputError
 from ..script import language_of
+from ..timing import ended
 from ..tokenizer import Encoded, TextTokenizer, checked
 from .rows import Row
 
@@ -79,7 +80,7 @@ class Reader:
             spoken = ", ".join(self.languages)
             notes += (f"the text looks like {language}, the bundle was trained for {spoken}",)
         rows = [Row(*parts.window(*span)) for span in spans]
-        return Reading(cut, parts, spans, rows, language, notes, (perf_counter() - start) * 1000.0)
+        return Reading(cut, parts, spans, rows, language, notes, ended("tokenize", start))
 
     def _texts(self, given: Any) -> tuple[Any, Any]:
         """The first text of a pair, or None, and the text that is cut into windows."""

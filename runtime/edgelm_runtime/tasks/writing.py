@@ -13,7 +13,7 @@ from ..generate.guides import Guide
 from ..generate.options import GenerationOptions
 from ..generate.stop import SentenceFilter, StopFilter
 from ..results import Lookup, TextResult
-from ..timing import Stopwatch
+from ..timing import Stopwatch, ended
 from ..tokenizer import TextStream, TextTokenizer
 
 
@@ -152,7 +152,7 @@ class Reader:
         start = perf_counter()
         piece = self._stop.push(self._text.push(token))
         self.piece = piece if self._sentences is None else self._sentences.push(piece)
-        self.ms += (perf_counter() - start) * 1000.0
+        self.ms += ended("detokenize", start)
         return self._stop.found
 
     def collect(self, token: int) -> bool:
