@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+import click
+
 from edgelm.inputs import Item
 from edgelm_runtime.results import (
     ClassificationResult,
@@ -118,6 +120,24 @@ def file_writer(kind: str, stream: TextIO, receipt: Receipts) -> Writer:
     if kind == ".jsonl":
         return json_writer(stream, receipt)
     return csv_writer(stream) if kind == ".csv" else text_writer(stream, one_line=True)
+
+
+def new_file(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """The callback of an option: refuse, before any work, a file that could not be written. Raises BadParameter."""
+    if path is None:
+        return None
+    if path.is_dir():
+        raise click.BadParameter(f"{path} is a folder; name a file", context, option)
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise click.BadParameter(f"{path}: there is no folder {folder}; make it, or name another file", context, option)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return path
+    except OSError as error:
+        raise click.BadParameter(
+            f"{path}: the folder {folder} cannot be written ({error.strerror}); name another file", context, option
+        ) from error
 
 
 @contextmanager

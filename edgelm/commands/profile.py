@@ -5,13 +5,15 @@ from __future__ import annotations
 import json as json_module
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgelm import inputs
+from edgelm import inputs, outputs
+from edgelm.extras import extra
 from edgelm.locate import bundles_of
 from edgelm_runtime.errors import InputError, Slower
 from edgelm_runtime.tasks import TASKS
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   edgelm profile sentiment
+  edgelm profile summary --html report.html
   edgelm profile ./my-bundle --input reviews.txt --seconds 60 --json > new.json
   edgelm profile ./my-bundle --input reviews.txt --compare old.json
 """
@@ -70,6 +73,13 @@ class Finite(click.FloatRange):
 @click.option("--json", is_flag=True, help="Print the report as one JSON object (docs/profile-schema.md).")
 @click.option("--prometheus", is_flag=True, help="Print it in Prometheus' text format.")
 @click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    callback=outputs.new_file,
+    help="Also write it as a page for a browser: pip install 'edgelm[report]'",
+)
+@click.option(
     "--compare",
     "old",
     metavar="OLD.json",
@@ -100,18 +110,29 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     from edgelm_runtime.profile.run import PARTS, ProfileOptions, profile
     from edgelm_runtime.profile.scenarios import NAMES
 
+    write_page = _page_writer(given["html"])
     old = None if given["old"] is None else read_report(given["old"])
     subject = _subject(bundle, given, old)
     options = ProfileOptions(given["seconds"], given["scenario"] or NAMES, given["latency_limit"])
     with progress(PARTS, options.seconds) as seen:
         report = profile(subject, options, seen)
     click.echo(_shown(report, json, prometheus, old is not None), nl=False)
+    write_page(report)
     if not report.complete:
         click.echo("edgelm: note: interrupted; this is what was measured until then", err=True)
     if old is not None:
         _compare(old, report, given, beside=json or prometheus)
     if not report.complete:
         raise KeyboardInterrupt
+
+
+def _page_writer(path: Path | None) -> Callable[[Report], None]:
+    """What writes the page. Raises MissingExtra, before anything is measured, where its libraries are not installed."""
+    if path is None:
+        return lambda report: None
+    with extra("report"):
+        from edgelm.reports.html import write_page
+    return partial(write_page, path=path)
 
 
 def _subject(bundle: str, given: Mapping[str, Any], old: Report | None) -> Subject:

@@ -1,0 +1,194 @@
+"""The page of a profile: what is in it, what is kept out of it, and what happens to hostile or absurd reports."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgelm.cli import cli
+from edgelm.reports.html import page, write_page
+from edgelm.reports.layout import size
+from edgelm.reports.words import duration, headline, plain, share
+from edgelm_runtime.profile.reading import parse_report
+from edgelm_runtime.profile.report import Report
+from edgelm_runtime.profile.summary import summarize
+from tests.reports.example import classifier, writer
+
+HOSTILE = "<script>alert('x')</script>\"&$\\frac{1}{0}$\x00\u202e" + "长" * 10_000
+PARTS = (
+    "cold", "steady", "generation", "scenarios", "throughput", "memory", "energy", "operators", "ceiling",
+    "advice", "trust",
+)  # fmt: skip
+
+
+def words(found: str) -> str:
+    """What a reader sees of a page: no tags, no style, entities as characters."""
+    body = found[found.index("<body>") :]
+    return html.unescape(re.sub(r"<[^>]+>", " ", body))
+
+
+def test_one_sentence_says_how_long_a_customer_waits() -> None:
+    report = classifier()
+    assert report.steady is not None
+    total = summarize([2.6] * 98 + [6.1, 7.0])
+    sentence = headline(replace(report, steady=replace(report.steady, total=total)))
+    assert sentence.en.replace("\xa0", " ") == "A customer waits 2.60 ms; 1 in 100 waits longer than 6.10 ms."
+    assert sentence.zh.replace("\xa0", " ") == "顾客等待 2.60 毫秒；每 100 次中有 1 次超过 6.10 毫秒。"
+
+
+def test_few_answers_have_a_slowest_and_no_one_in_a_hundred() -> None:
+    sentence = headline(writer()).en
+    assert "the slowest of 64 answers" in sentence
+    assert "for its first word" in sentence
+    assert "100" not in sentence
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing() -> None:
+    found = page(classifier())
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in found
+    assert "<script" not in found
+    assert re.findall(r"(?:src|href)=\"(?!#)[^\"]*", found) == []
+    assert "url(" not in found.replace("url(#", "")
+    assert "@import" not in found
+
+
+@pytest.mark.parametrize("report", [classifier(), writer()], ids=["classifier", "writer"])
+def test_every_part_of_a_report_is_shown(report: Report) -> None:
+    shown = words(page(report))
+    assert report.trust is not None
+    assert report.memory is not None
+    expected = [report.trust.verdict, *report.trust.reasons, *report.trust.excluded, *report.left_out]
+    expected += [report.subject.bundle, report.machine.cpu, size(report.memory.peak), "MatMulIntegerToFloat"]
+    expected += [one.change for one in report.advice or ()]
+    assert [text for text in expected if text not in shown] == []
+    assert ("Interrupted" in shown) is not report.complete
+
+
+def test_parts_that_were_not_measured_are_named_and_have_no_chart() -> None:
+    found = page(replace(classifier(), **dict.fromkeys(PARTS)))
+    shown = words(found)
+    assert found.count("<svg") == 1  # the lengths of the texts
+    for part in ("cold start", "memory", "operators", "throughput", "distance to the ceiling"):
+        assert re.search(rf"{part}.{{0,40}}not measured", shown, re.DOTALL), part
+    assert "ended before an answer was measured" in shown
+
+
+def test_ids_occur_once() -> None:
+    ids = re.findall(r'\bid="([^"]+)"', page(classifier()))
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"(?:url\(|href=\")#([^\")]+)", page(classifier()))) <= set(ids)
+
+
+def test_the_same_report_gives_the_same_page() -> None:
+    assert page(classifier()) == page(classifier())
+
+
+def test_a_report_from_a_file_gives_the_page_of_the_report_itself() -> None:
+    report = classifier()
+    again = parse_report(json.dumps(report.to_dict()).encode())
+    assert page(again) == page(report)
+
+
+def test_names_and_texts_are_escaped_and_cut() -> None:
+    report = parse_report(json.dumps(_edited(classifier().to_dict(), str, HOSTILE), ensure_ascii=False).encode())
+    found = page(report)
+    assert "<script>alert" not in found
+    assert "&lt;script&gt;" in found
+    assert "\x00" not in found
+    assert "\u202e" not in found
+    assert len(found) < 300_000
+
+
+@pytest.mark.parametrize("number", [0, -1, 1, 1e-300, 1e300, 2**62])
+def test_a_report_of_one_absurd_number_is_still_a_page(number: float) -> None:
+    values = _edited(_edited(classifier().to_dict(), float, float(number)), int, int(number))
+    found = page(parse_report(json.dumps({**values, "schema": 1}).encode()))
+    assert "What was measured" in found
+    assert "nan" not in words(found)
+
+
+@given(st.data())
+@settings(max_examples=12, deadline=None)
+def test_a_report_with_any_numbers_is_still_a_page(data: st.DataObject) -> None:
+    def some(_: Any) -> float:
+        return data.draw(st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, 1.0, -0.0, 1e12]))
+
+    values = _edited(writer().to_dict(), float, some)
+    assert "</html>" in page(parse_report(json.dumps(values).encode()))
+
+
+def _edited(values: Any, kind: type, to: Any) -> Any:
+    """The same tree, every leaf of a type replaced."""
+    if isinstance(values, dict):
+        return {name: _edited(value, kind, to) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_edited(value, kind, to) for value in values]
+    if type(values) is not kind:
+        return values
+    return to(values) if callable(to) else to
+
+
+def test_numbers_have_three_digits_and_a_unit() -> None:
+    assert [duration(ms) for ms in (0.038, 2.613, 1520, 0)] == ["38.0 µs", "2.61 ms", "1.52 s", "0 ms"]
+    assert [share(part) for part in (0.74, 1.0, 0.0083, 12)] == ["74 %", "100 %", "0.83 %", "1,200 %"]
+
+
+def test_a_text_from_outside_is_one_short_line() -> None:
+    assert plain("a\nb\ud800\u200f") == "a\ufffdb\ufffd\ufffd"
+    assert plain("x" * 50 + "y" * 50, 30) == "x" * 20 + "…" + "y" * 10
+
+
+def test_a_page_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "中文 report.html"
+    write_page(classifier(), path)
+    before = path.read_bytes()
+    monkeypatch.setattr("edgelm.outputs.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="No space left"):
+        write_page(writer(), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_command_writes_the_page(tiny_classifier: Path, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    done = CliRunner().invoke(cli, ["profile", str(tiny_classifier), "--seconds", "1", "--html", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "A customer waits" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", ["nowhere/report.html", "file/report.html", "."])
+def test_a_page_that_cannot_be_written_is_refused_before_measuring(tmp_path: Path, target: str) -> None:
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(cli, ["profile", "no-such-bundle", "--html", str(tmp_path / target)])
+    assert done.exit_code == 2
+    assert "name" in done.output
+    assert "--html" in done.output
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc, in which nobody can write")
+def test_a_read_only_folder_is_refused_before_measuring() -> None:
+    done = CliRunner().invoke(cli, ["profile", "no-such-bundle", "--html", "/proc/report.html"])
+    assert done.exit_code == 2
+    assert "cannot be written" in done.output
+
+
+@pytest.mark.parametrize("module", ["jinja2", "matplotlib"])
+def test_a_missing_extra_is_one_line_before_measuring(tmp_path: Path, module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from edgelm.cli import main; main()"
+    call = [sys.executable, "-c", code, "profile", "no-such-bundle", "--html", str(tmp_path / "page.html")]
+    done = subprocess.run(call, capture_output=True, encoding="utf-8")
+    assert done.returncode == 7
+    assert done.stderr.strip() == (
+        f"edgelm: error: {module} is not installed, and this needs it; install with: pip install 'edgelm[report]'"
+    )
