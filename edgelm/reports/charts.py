@@ -43,7 +43,7 @@ def all_charts(report: Report) -> dict[str, Markup]:
 
 def latencies(found: Histogram, total: Summary) -> Markup | None:
     """How many answers took how long, with the median and the 99th percentile."""
-    if not _sound(found):
+    if not (_sound(found) and drawable(total.p50, total.p99)):
         return None
     chart = Chart("latencies")
     with chart as ax:
@@ -74,7 +74,7 @@ def lengths(found: Histogram) -> Markup | None:
 
 def _sound(found: Histogram) -> bool:
     edges = found.edges
-    return len(edges) == len(found.counts) + 1 and drawable(found.counts) and drawable(edges) and edges[0] < edges[-1]
+    return len(edges) == len(found.counts) + 1 and drawable(*found.counts) and drawable(*edges) and edges[0] < edges[-1]
 
 
 def _bars(ax: Axes, found: Histogram) -> None:
@@ -87,7 +87,7 @@ def _bars(ax: Axes, found: Histogram) -> None:
 def waterfall(name: str, stages: Mapping[str, Summary]) -> Markup | None:
     """The stages one after the other, each from where the one before it ended; medians."""
     medians = [summary.p50 for summary in stages.values()]
-    if not drawable(medians):
+    if not drawable(*medians):
         return None
     chart = Chart(name, height=60 + ROW * len(stages))
     with chart as ax:
@@ -108,7 +108,7 @@ def waterfall(name: str, stages: Mapping[str, Summary]) -> Markup | None:
 def operators(found: Operators) -> Markup | None:
     """The most expensive operators, each with its name above its bar."""
     top = found.top[:10]
-    if not drawable([one.share for one in top]):
+    if not drawable(*(one.share for one in top)):
         return None
     chart = Chart("operators", height=44 + ROW * len(top))
     with chart as ax:
@@ -129,9 +129,8 @@ def operators(found: Operators) -> Markup | None:
 
 def roofline(found: Ceiling) -> Markup | None:
     """The two ceilings of this machine, and where the model stands below them (Williams et al., 2009)."""
-    if not all(drawable([one]) for one in (found.read_bandwidth, found.int8_rate, found.bytes, found.operations)):
-        return None
-    if not drawable([found.run]):
+    needed = (found.read_bandwidth, found.int8_rate, found.bytes, found.operations, found.run)
+    if not all(map(drawable, needed)):
         return None
     ridge = found.int8_rate / found.read_bandwidth
     here, reached = found.operations / found.bytes, found.operations / found.run * 1000
@@ -173,9 +172,9 @@ def _logarithmic(ax: Axes, name: Callable[[float], str]) -> None:
 
 def memory(found: Memory) -> Markup | None:
     """Resident memory from the first answer on, beside what it was after loading and at most."""
-    if len(found.points) < 2 or not drawable([point.resident for point in found.points]):
+    if not drawable(*(point.answers for point in found.points)):
         return None
-    if not drawable([point.answers for point in found.points]):
+    if not drawable(found.peak, found.loaded or 0, *(point.resident for point in found.points)):
         return None
     chart = Chart("memory")
     with chart as ax:
@@ -201,7 +200,9 @@ def memory(found: Memory) -> Markup | None:
 def server(found: Server) -> Markup | None:
     """The 99th percentile at each arrival rate that was tried, and the limit."""
     tries = sorted(found.tries, key=lambda one: one.rate)
-    if not drawable([one.rate for one in tries]) or not drawable([one.latency.p99 for one in tries]):
+    if not (drawable(found.limit) and drawable(*(one.rate for one in tries))):
+        return None
+    if not drawable(*(one.latency.p99 for one in tries)):
         return None
     chart = Chart("server")
     with chart as ax:
@@ -231,16 +232,17 @@ def throughput(found: Sequence[Throughput]) -> tuple[Markup | None, Markup | Non
 
 def _rates(name: str, rates: Mapping[int, Summary], words: Both) -> Markup | None:
     ordered = dict(sorted(rates.items()))
-    if len(ordered) < 2 or not drawable([one.p50 for one in ordered.values()]):
+    found = list(ordered.values())
+    if len(found) < 2 or not all(drawable(one.low, one.high) and one.low <= one.p50 <= one.high for one in found):
         return None
     chart = Chart(name, height=210)
     with chart as ax:
-        medians = [one.p50 for one in ordered.values()]
-        spread = [[one.p50 - one.low for one in ordered.values()], [one.high - one.p50 for one in ordered.values()]]
-        bars = ax.bar(range(len(ordered)), medians, 0.62, color=MAIN, yerr=spread, ecolor=MUTED)
+        medians = [one.p50 for one in found]
+        spread = [[one.p50 - one.low for one in found], [one.high - one.p50 for one in found]]
+        bars = ax.bar(range(len(found)), medians, 0.62, color=MAIN, yerr=spread, ecolor=MUTED)
         ax.bar_label(bars, [number(median) for median in medians], padding=4, fontsize=10.5)
-        ax.set_xticks(range(len(ordered)), list(map(str, ordered)))
+        ax.set_xticks(range(len(found)), list(map(str, ordered)))
         ax.grid(False, axis="x")
-        ax.set_ylim(0, 1.18 * max(one.high for one in ordered.values()))
+        ax.set_ylim(0, 1.18 * max(one.high for one in found))
         chart.axes(ax, words, Both("texts a second", "每秒文本数"))
     return chart.svg(f"texts a second by {words.en}")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -30,6 +28,7 @@ _VARIABLES = {
     INK: "ink", MUTED: "muted", GRID: "grid", CARD: "card", MAIN: "main", SOFT: "soft", WARN: "warn", GOOD: "good",
 }  # fmt: skip
 WIDTH, HEIGHT = 460, 250  # CSS pixels at the scale where a text has the size that is drawn
+LEAST, MOST = 1e-6, 1e15  # what lies outside, no machine measured
 _STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "edgelm",
@@ -132,6 +131,6 @@ def _two_languages(element: ElementTree.Element, words: Both) -> None:
         ElementTree.SubElement(element, "tspan", {"class": name, "lang": lang}).text = text
 
 
-def drawable(numbers: Sequence[float]) -> bool:
-    """Whether a chart of these shows anything: there are some, none negative or absurd, not all of them 0."""
-    return bool(numbers) and all(0 <= number < 1e15 for number in numbers) and max(chain(numbers, (0,))) > 1e-9
+def drawable(*numbers: float) -> bool:
+    """Whether a chart of these shows anything: none negative or absurd, not all of them 0."""
+    return any(numbers) and all(number == 0 or LEAST < number < MOST for number in numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import random
 import re
 import subprocess
 import sys
@@ -13,8 +14,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edgelm.cli import cli
 from edgelm.reports.html import page, write_page
@@ -118,13 +117,16 @@ def test_a_report_of_one_absurd_number_is_still_a_page(number: float) -> None:
     assert "nan" not in words(found)
 
 
-@given(st.data())
-@settings(max_examples=12, deadline=None)
-def test_a_report_with_any_numbers_is_still_a_page(data: st.DataObject) -> None:
-    def some(_: Any) -> float:
-        return data.draw(st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, 1.0, -0.0, 1e12]))
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(8))
+def test_a_report_with_any_numbers_is_still_a_page(seed: int) -> None:
+    chance = random.Random(seed)
+    numbers = chance.sample([0.0, 1.0, -1.0, 3.7, 120.5, 1e-12, 1e-9, 1e9, 1e12, 1e15, 1e308, 5e-324], 5)
 
-    values = _edited(writer().to_dict(), float, some)
+    def some(number: float) -> float:
+        return chance.choice(numbers) if chance.random() < 0.5 else number
+
+    values = _edited(classifier().to_dict(), float, some)
     assert "</html>" in page(parse_report(json.dumps(values).encode()))
 
 
