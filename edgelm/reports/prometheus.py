@@ -121,9 +121,9 @@ def _generation(report: Report) -> Iterator[Family]:
 
 
 def _rates(report: Report) -> Iterator[Family]:
+    rates = {(one.batch, one.threads): one.texts_per_second.p50 for one in report.throughput or ()}
     yield _gauge("edgelm_texts_per_second", "Texts answered a second, the median.", *(
-        ({"batch": str(one.batch), "threads": str(one.threads)}, one.texts_per_second.p50)
-        for one in report.throughput or ()
+        ({"batch": str(batch), "threads": str(threads)}, rate) for (batch, threads), rate in rates.items()
     ))  # fmt: skip
     scenarios = report.scenarios
     if scenarios is None:

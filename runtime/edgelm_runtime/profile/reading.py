@@ -14,6 +14,7 @@ from .report import SCHEMA, Report
 
 MAX_BYTES = 4_000_000
 _MAX_ITEMS = 100_000
+_LARGEST = 2**63 - 1
 
 
 def read_report(path: Path) -> Report:
@@ -31,7 +32,7 @@ def read_report(path: Path) -> Report:
 
 def parse_report(data: bytes) -> Report:
     """The report in some bytes. Raises ValueError, which names the field; unknown fields are ignored."""
-    values = parse_object(data.strip(), MAX_BYTES)
+    values = parse_object(data, MAX_BYTES)
     if values.get("schema") != SCHEMA:
         raise ValueError(f"its schema is {str(values.get('schema'))[:40]!r}, this edgelm reads {SCHEMA}")
     report: Report = _value(Report, values, "")
@@ -55,6 +56,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict) or len(value) > _MAX_ITEMS:
             raise ValueError(f"{where} must be an object")
         return {name: _value(arguments[1], one, f"{where}.{name}") for name, one in value.items()}
+    if type(value) is int and abs(value) > _LARGEST:
+        raise ValueError(f"{where} must be within 64 bits, found {str(value)[:40]}")
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

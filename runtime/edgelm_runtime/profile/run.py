@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import InputError
 from . import advice, ceiling, cold, energy, generation, memory, operators, report, scenarios, steady, throughput
 from .fingerprint import clock, look, machine
-from .subject import Deadline, NotMeasured, Subject
+from .subject import Deadline, Interrupted, NotMeasured, Subject
 from .trust import Watched, judge
 
 SECONDS = 30.0
@@ -90,7 +90,11 @@ def profile(
             except NotMeasured as reason:
                 found[part.name] = reason.found
                 left_out[part.name] = str(reason)
-            watched.append(Watched(part.name, before, look()))
+            except Interrupted as end:
+                found[part.name] = end.found
+                raise
+            finally:
+                watched.append(Watched(part.name, before, look()))
     except KeyboardInterrupt:
         if not any(found.values()):
             raise

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
 from . import report
 from .rounds import that_fit
-from .subject import Deadline, Subject
+from .subject import Deadline, Interrupted, Subject
 from .summary import Summary, histogram, summarize
 
 NARROW = 0.05  # of the median: an interval below this is known well enough
@@ -28,42 +28,70 @@ def measure(subject: Subject, deadline: Deadline) -> report.Steady:
 
     The texts differ, so the plain interval of the median would be as wide as their mix however often they are answered;
     the samples of this one are whole rounds, which differ by noise alone. Once it is narrow the measurement ends.
-    Raises what answering raises.
+    Raises what answering raises, and Interrupted with the whole rounds until then.
     """
     values = that_fit(subject, deadline, 1 + WARM_UP)
     for _ in range(WARM_UP):
         for value in values:
             if not deadline.over():
                 subject.answer(value)
-    totals: list[float] = []
-    stages: list[Mapping[str, float]] = []
-    rounds: list[float] = []
+    rounds: list[_Round] = []
     began, look_at = perf_counter(), MIN_ROUNDS
-    while not (rounds and deadline.over()):
-        if len(rounds) >= look_at:
-            if _enough(rounds, len(totals), perf_counter() - began):
-                break
-            look_at += look_at // 10  # looking takes time too
-        subject.forget()
-        for value in values:
-            start = perf_counter()
-            result = subject.answer(value)
-            totals.append(1000 * (perf_counter() - start))
-            stages.append(result.timings)
-        rounds.append(fmean(totals[-len(values) :]))
+    try:
+        while not (rounds and deadline.over()):
+            if len(rounds) >= look_at:
+                if _enough(rounds, perf_counter() - began):
+                    break
+                look_at += look_at // 10  # looking takes time too
+            rounds.append(_round(subject, values))
+    except KeyboardInterrupt as end:
+        if rounds:
+            raise Interrupted(_found(rounds)) from end
+        raise
+    return _found(rounds)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """An answer to every value: milliseconds of each, and of its stages."""
+
+    totals: list[float]
+    stages: list[Mapping[str, float]]
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.totals)
+
+
+def _round(subject: Subject, values: Sequence[Any]) -> _Round:
+    found = _Round([], [])
+    subject.forget()
+    for value in values:
+        start = perf_counter()
+        result = subject.answer(value)
+        found.totals.append(1000 * (perf_counter() - start))
+        found.stages.append(result.timings)
+    return found
+
+
+def _found(every: Sequence[_Round]) -> report.Steady:
+    totals = [ms for one in every for ms in one.totals]
+    stages = [timings for one in every for timings in one.stages]
+    texts, rounds = len(every[0].totals), [one.mean for one in every]
     return report.Steady(
-        stages={name: _summary(samples, len(values)) for name, samples in _by_stage(stages).items()},
-        total=_summary(totals, len(values)),
+        stages={name: _summary(samples, texts) for name, samples in _by_stage(stages).items()},
+        total=_summary(totals, texts),
         latencies=histogram(totals),
         rounds=summarize(rounds),
-        texts=len(values),
+        texts=texts,
         drift=_drift(rounds),
     )
 
 
-def _enough(rounds: Sequence[float], answers: int, seconds: float) -> bool:
+def _enough(rounds: Sequence[_Round], seconds: float) -> bool:
     """Whether the median is known."""
-    return answers >= MIN_ANSWERS and seconds >= MIN_SECONDS and summarize(rounds).width < NARROW
+    answers = len(rounds) * len(rounds[0].totals)
+    return answers >= MIN_ANSWERS and seconds >= MIN_SECONDS and summarize([one.mean for one in rounds]).width < NARROW
 
 
 def _rounds(samples: Sequence[float], size: int) -> list[float]:

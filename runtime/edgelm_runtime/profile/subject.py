@@ -30,6 +30,14 @@ class NotMeasured(Exception):
         self.found = found
 
 
+class Interrupted(KeyboardInterrupt):
+    """The user's Ctrl-C within a part; `found` is what was measured of it until then."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__()
+        self.found = found
+
+
 @dataclass(frozen=True)
 class Subject:
     """A bundle with a task, how it is loaded, the values that it answers, and where these come from."""
