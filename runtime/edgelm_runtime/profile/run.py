@@ -92,6 +92,7 @@ def profile(
                 left_out[part.name] = str(reason)
             except Interrupted as end:
                 found[part.name] = end.found
+                left_out[part.name] = "interrupted"
                 raise
             finally:
                 watched.append(Watched(part.name, before, look()))
