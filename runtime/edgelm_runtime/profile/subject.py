@@ -115,9 +115,14 @@ def subject_of(bundle: Bundle, task: str, options: LoadOptions, values: Sequence
     """
     found = Subject(bundle, task, options, () if values is None else values, source)
     if values is None:
-        found = Subject(bundle, task, options, golden_inputs(bundle, task, found.model), "goldens")
+        found = replace(found, values=golden_inputs(bundle, task, found.model), source="goldens")
     if not found.values:
         raise InputError(f"{source} has no input to profile with; one a line is accepted")
+    for place, value in enumerate(found.values, start=1):
+        try:
+            found.tokens(value)
+        except InputError as error:
+            raise InputError(f"{source}, input {place}: {error}") from error
     return found
 
 
