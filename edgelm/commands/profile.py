@@ -63,7 +63,7 @@ class Finite(click.FloatRange):
     "--latency-limit",
     type=Finite(min=0, min_open=True, max=3_600_000),
     metavar="MS",
-    help="What 99 of 100 customers may wait for in the server scenario.  [default: 4 times the single stream's p90]",
+    help="What 99 of 100 may wait for in the server scenario.  [default: 4 times the single stream's p90, at least 10]",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, or what edgelm devices lists.")
 @click.option("--use-variant", metavar="NAME", help="The bundle's graph to run.  [default: the first for the device]")

@@ -23,7 +23,7 @@ class ProfileOptions:
     """`seconds` is the time for all that is repeated; what runs once (a few seconds) is beside it.
 
     `scenarios` are some of `scenarios.NAMES`; `latency_limit`, ms, is the server's, by default four times the 90th
-    percentile of the single stream. Raises InputError for scenarios or a limit that cannot be.
+    percentile of the single stream, at least 10. Raises InputError for scenarios or a limit that cannot be.
     """
 
     seconds: float = SECONDS
