@@ -120,8 +120,10 @@ def _scenarios(found: parts.Scenarios | None) -> Iterator[Line]:
     if found.single_stream is not None:
         yield f"  single stream  {number(found.single_stream.latency.p90)} ms (p90 of one text at a time)"
     if found.server is not None:
-        limit = number(found.server.limit)
-        yield f"  server         {number(found.server.rate)} texts/s, with p99 below {limit} ms"
+        rate, limit = number(found.server.rate), number(found.server.limit)
+        yield f"  server         {rate} texts/s, with p99 below {limit} ms; workers: {found.server.workers}"
+        if found.server.note:
+            yield Fact("  note", found.server.note)
     if found.offline is not None:
         rate = number(found.offline.texts_per_second.p50)
         yield f"  offline        {rate} texts/s, {found.offline.batch} texts in a call"

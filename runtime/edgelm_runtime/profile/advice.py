@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from statistics import median
 from time import perf_counter
@@ -29,18 +30,20 @@ FEW = 3  # answers, to see how they end
 LONG = 16  # tokens of an answer that is tried at half its length
 SLOW = 200.0  # ms to open a session
 
+Ask = Callable[[Sequence[Any]], Any]
+
 
 @dataclass(frozen=True)
 class Trial:
     """Another way to have some values answered: what it is, what the user types for it, and how it is done.
 
     `fewest` of the values are needed; `text` says with {count} how many were taken. One that `loads` the bundle
-    otherwise excludes the others that do.
+    otherwise, which `prepared` does and may refuse, excludes the others that do.
     """
 
     text: str
     change: str
-    ask: Callable[[Sequence[Any]], Any]
+    prepared: Callable[[], Ask]
     values: Sequence[Any]
     fewest: int = 1
     loads: bool = False
@@ -60,8 +63,12 @@ def measure(subject: Subject, deadline: Deadline, *, cold: report.ColdStart | No
         if fit < min(trial.fewest, len(trial.values)):
             missing.append(trial.change)
             continue
+        try:
+            ask = trial.prepared()
+        except (BundleRejected, DeviceError):
+            continue
         # Most of those that show nothing end soon: half of the time for each leaves some for all.
-        shown = _tried(subject, trial, evenly(trial.values, max(trial.fewest, fit // 2)))
+        shown = _tried(subject, trial, ask, evenly(trial.values, max(trial.fewest, fit // 2)))
         if shown is None:
             continue
         if not trial.loads:
@@ -74,7 +81,7 @@ def measure(subject: Subject, deadline: Deadline, *, cold: report.ColdStart | No
     return tuple(found)
 
 
-def _tried(subject: Subject, trial: Trial, values: Sequence[Any]) -> report.Advice | None:
+def _tried(subject: Subject, trial: Trial, ask: Ask, values: Sequence[Any]) -> report.Advice | None:
     """What a trial showed: ms a text as it is now and otherwise; None of a gain that is small, or not sure."""
 
     def one_by_one(values: Sequence[Any]) -> None:
@@ -85,12 +92,12 @@ def _tried(subject: Subject, trial: Trial, values: Sequence[Any]) -> report.Advi
     other: list[float] = []
     against = 0
     while len(now) < TURNS:
-        for samples, ask in ((now, one_by_one), (other, trial.ask)):
+        for samples, way in ((now, one_by_one), (other, ask)):
             if trial.loads:
-                ask(values[:1])  # meanwhile the threads of the other session stop spinning
+                way(values[:1])  # meanwhile the threads of the other session stop spinning
             subject.forget()
             start = perf_counter()
-            ask(values)
+            way(values)
             samples.append(1000 * (perf_counter() - start) / len(values))
         against += other[-1] >= now[-1]
         if against > AGAINST:
@@ -117,7 +124,7 @@ def _calls(subject: Subject) -> Iterator[Trial]:
     values, fewest = texts(subject, MOST), WRITTEN if subject.generates else READ
     if len(values) >= fewest:
         text = "{count} texts in a call instead of one by one"
-        yield Trial(text, "model.batch(texts)", subject.batch, values, fewest)
+        yield Trial(text, "model.batch(texts)", lambda: subject.batch, values, fewest)
 
 
 def _writing(subject: Subject) -> Iterator[Trial]:
@@ -128,16 +135,16 @@ def _writing(subject: Subject) -> Iterator[Trial]:
     if options.num_beams == 1:
         tokens = 0 if options.prompt_lookup_num_tokens else LOOKUP
         text, change = "prompt lookup" if tokens else "no prompt lookup", f"--prompt-lookup-num-tokens {tokens}"
-        yield Trial(text, change, _asked(subject.model, prompt_lookup_num_tokens=tokens), subject.values)
+        yield Trial(text, change, _asked(subject, prompt_lookup_num_tokens=tokens), subject.values)
     results = [subject.answer(value) for value in evenly(subject.values, FEW)]
     half = int(median(result.tokens // result.windows for result in results)) // 2
     if 2 * half >= LONG and all(result.finish_reason == "length" for result in results):
         text = f"answers of at most {half} tokens: all are cut by their limit now"
-        yield Trial(text, f"--max-new-tokens {half}", _asked(subject.model, max_new_tokens=half), subject.values)
+        yield Trial(text, f"--max-new-tokens {half}", _asked(subject, max_new_tokens=half), subject.values)
 
 
 def _loads(subject: Subject) -> Iterator[Trial]:
-    """The other variants, devices and numbers of threads that `edgelm tune` tries, where they answer their goldens."""
+    """The other variants, devices and numbers of threads that `edgelm tune` tries."""
     engine = subject.model.engine
     now = engine.variant, engine.plan.device, engine.threads
     for variant, device, threads in ways(subject.bundle):
@@ -150,14 +157,27 @@ def _loads(subject: Subject) -> Iterator[Trial]:
             changes.append((f"{threads} thread{'s' if threads > 1 else ''}", str(now[2]), f"--threads {threads}"))
         if not changes:
             continue
-        try:
-            other = subject.loaded(variant=variant.name, device=str(device), threads=threads)
-            replay(other.bundle, other.task, other.model)
-        except (BundleRejected, DeviceError):
-            continue
         text = ", ".join(f"{new} instead of {old}" for new, old, _ in changes) + "; edgelm tune finds and remembers it"
-        yield Trial(text, " ".join(flag for _, _, flag in changes), _asked(other.model), subject.values, loads=True)
+        options = {"variant": variant.name, "device": str(device), "threads": threads}
+        again = (variant, device) != now[:2]
+        change = " ".join(flag for _, _, flag in changes)
+        yield Trial(text, change, partial(_loaded, subject, options, again), subject.values, loads=True)
 
 
-def _asked(model: Any, **options: Any) -> Callable[[Sequence[Any]], Any]:
-    return lambda values: [model(value, **options) for value in values]
+def _loaded(subject: Subject, options: Mapping[str, Any], again: bool) -> Ask:
+    """How to ask the bundle loaded otherwise, whose golden answers are asked for `again`. Raises what loading raises,
+    and BundleRejected where one differs."""
+    other = subject.loaded(**options)
+    if again:
+        replay(other.bundle, other.task, other.model)
+
+    def ask(values: Sequence[Any]) -> None:
+        other.forget()
+        for value in values:
+            other.answer(value)
+
+    return ask
+
+
+def _asked(subject: Subject, **options: Any) -> Callable[[], Ask]:
+    return lambda: lambda values: [subject.model(value, **options) for value in values]

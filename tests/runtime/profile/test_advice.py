@@ -97,7 +97,8 @@ def test_a_way_that_answers_otherwise_is_none(classifier: Make, monkeypatch: pyt
 
     subject = sleepy(classifier(TEXTS), 0.005)
     variant = subject.model.engine.variant
-    monkeypatch.setattr(advice, "ways", lambda bundle: [(variant, CPU, 2)])
+    monkeypatch.setattr(advice, "ways", lambda bundle: [(replace(variant, name="other"), CPU, 1)])
+    monkeypatch.setattr(Subject, "loaded", lambda subject, **_: subject)
     monkeypatch.setattr(advice, "replay", refused)
     assert advised(subject, 2.0).keys() == {"model.batch(texts)"}
 
@@ -114,7 +115,10 @@ def test_variants_and_devices_are_named_as_they_are_typed(classifier: Make, monk
     (trial,) = advice._loads(subject)
     assert trial.change == "--use-variant cpu-int4 --threads 2"
     assert trial.text.startswith(f"the variant cpu-int4 instead of {own.name}, 2 threads instead of 1")
-    assert [result.label for result in trial.ask(TEXTS)] == [subject.answer(text).label for text in TEXTS]
+    answers: list[Any] = []
+    monkeypatch.setattr(Subject, "answer", lambda asked, value: answers.append(asked.model.engine.variant.name))
+    trial.prepared()(TEXTS)
+    assert answers == ["cpu-int4"] * 3
 
 
 @pytest.mark.parametrize("seconds", [0.004, 0.0039, 0.008])
@@ -126,7 +130,7 @@ def test_what_gains_nothing_is_no_advice(classifier: Make, seconds: float) -> No
             sleep(seconds)
             subject.model._model(value)
 
-    assert advice._tried(subject, Trial("the same", "--nothing", ask, TEXTS), TEXTS) is None
+    assert advice._tried(subject, Trial("the same", "--nothing", lambda: ask, TEXTS), ask, TEXTS) is None
 
 
 def test_too_little_time_names_what_was_not_tried(classifier: Make) -> None:
@@ -151,7 +155,7 @@ def test_writers_are_tried_with_lookup_and_with_shorter_answers(generator: Make)
     lookup, shorter = advice._writing(subject)
     assert lookup.change == f"--prompt-lookup-num-tokens {advice.LOOKUP}"
     assert shorter.change == "--max-new-tokens 8"
-    assert all(result.tokens <= 8 for result in shorter.ask(subject.values))
+    assert all(result.tokens <= 8 for result in shorter.prepared()(subject.values))
     subject.model._defaults["prompt_lookup_num_tokens"] = 4
     assert next(advice._writing(subject)).change == "--prompt-lookup-num-tokens 0"
     subject.model._defaults["num_beams"] = 2
