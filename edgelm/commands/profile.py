@@ -80,6 +80,13 @@ class Finite(click.FloatRange):
     help="Also write it as a page for a browser: pip install 'edgelm[report]'",
 )
 @click.option(
+    "--trace",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    callback=outputs.new_file,
+    help="Also write a few answers, with each operator's run, as a time line for https://ui.perfetto.dev",
+)
+@click.option(
     "--compare",
     "old",
     metavar="OLD.json",
@@ -113,6 +120,8 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     write_page = _page_writer(given["html"])
     old = None if given["old"] is None else read_report(given["old"])
     subject = _subject(bundle, given, old)
+    if given["trace"] is not None:
+        _write_trace(subject, given["trace"])
     options = ProfileOptions(given["seconds"], given["scenario"] or NAMES, given["latency_limit"])
     with progress(PARTS, options.seconds) as seen:
         report = profile(subject, options, seen)
@@ -133,6 +142,22 @@ def _page_writer(path: Path | None) -> Callable[[Report], None]:
     with extra("report"):
         from edgelm.reports.html import write_page
     return partial(write_page, path=path)
+
+
+def _write_trace(subject: Subject, path: Path) -> None:
+    """Write the time line, before all else: whoever interrupts the rest has it. What it holds goes to stderr."""
+    from edgelm.reports import trace
+    from edgelm_runtime.profile import timeline
+    from edgelm_runtime.profile.subject import NotMeasured
+
+    try:
+        found = timeline.measure(subject)
+    except NotMeasured as reason:
+        click.echo(f"edgelm: note: no trace was written: {reason}", err=True)
+        return
+    with outputs.atomic_text_file(path) as stream:
+        trace.write(found, subject.facts(), stream)
+    click.echo(f"edgelm: note: {path}: {trace.summary(found)}", err=True)
 
 
 def _subject(bundle: str, given: Mapping[str, Any], old: Report | None) -> Subject:

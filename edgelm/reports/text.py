@@ -169,6 +169,7 @@ def _operators(found: parts.Operators | None) -> Iterator[Line]:
         one.provider.removesuffix("ExecutionProvider"), cut(one.shapes, 24),
     ) for one in found.top)]  # fmt: skip
     yield f"  and {found.others:,} more; all {number(found.measured)} ms, outside of them {number(found.outside)} ms"
+    yield f"  (with onnxruntime's own profile on, which adds {percent(max(0.0, found.overhead))} to an answer)"
 
 
 def _ceiling(found: parts.Ceiling | None) -> Iterator[Line]:

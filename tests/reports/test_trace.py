@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from edgelm.cli import cli
 from edgelm.reports import trace
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.placement import LoadOptions
-from edgelm_runtime.profile import timeline
+from edgelm_runtime.profile import timeline, tracing
 from edgelm_runtime.profile.subject import Subject, subject_of
 from edgelm_runtime.profile.timeline import Slice, Timeline
 
@@ -78,3 +80,33 @@ def test_times_are_microseconds_and_names_are_any_text(subject: Subject) -> None
 )
 def test_it_says_what_was_written(found: Timeline, words: str) -> None:
     assert trace.summary(found).startswith(words)
+
+
+class TestCommand:
+    def test_the_file_is_there_beside_the_report(self, tiny_generator: Path, tmp_path: Path) -> None:
+        path = tmp_path / "时间 line.json"
+        done = CliRunner().invoke(
+            cli, ["profile", str(tiny_generator), "--task", "summary", "--seconds", "1", "--json", "--trace", str(path)]
+        )
+        assert done.exit_code == 0, done.stderr
+        assert "1 answer, " in done.stderr
+        assert json.loads(done.stdout)["operators"]["top"]
+        events = json.loads(path.read_text("utf-8"))["traceEvents"]
+        assert {"prefill, token 1", "sample", "detokenize", "infer 1 token"} <= {event["name"] for event in events}
+
+    def test_a_folder_that_is_not_there_is_refused_before_anything_is_measured(self, tmp_path: Path) -> None:
+        target = str(tmp_path / "missing" / "trace.json")
+        done = CliRunner().invoke(cli, ["profile", "no-such-bundle", "--trace", target])
+        assert done.exit_code == 2
+        assert "there is no folder" in done.stderr
+
+    def test_what_cannot_be_traced_is_said_and_the_rest_is_measured(
+        self, tiny_classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tracing, "MAX_EVENTS", 1)
+        call = ["profile", str(tiny_classifier), "--seconds", "1", "--json", "--trace", str(tmp_path / "trace.json")]
+        done = CliRunner().invoke(cli, call)
+        assert done.exit_code == 0, done.stderr
+        assert "no trace was written: onnxruntime's profile has more than 1 events" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+        assert any(line.startswith("operators: ") for line in json.loads(done.stdout)["left_out"])
