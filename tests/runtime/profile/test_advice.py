@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from time import sleep
 from typing import Any
@@ -121,16 +120,33 @@ def test_variants_and_devices_are_named_as_they_are_typed(classifier: Make, monk
     assert answers == ["cpu-int4"] * 3
 
 
-@pytest.mark.parametrize("seconds", [0.004, 0.0039, 0.008])
-def test_what_gains_nothing_is_no_advice(classifier: Make, seconds: float) -> None:
-    subject = sleepy(classifier(TEXTS), 0.004)
+@pytest.mark.parametrize(
+    ("other", "gained"),
+    [
+        ([8.0] * 8, True),
+        ([8.0] * 7 + [30.0], True),  # one turn was disturbed
+        ([8.0] * 6 + [30.0] * 2, False),
+        ([9.6] * 8, False),  # always a little less
+        ([10.0] * 8, False),
+        ([12.0] * 8, False),
+    ],
+)
+def test_a_gain_counts_where_it_is_large_and_sure(
+    classifier: Make, monkeypatch: pytest.MonkeyPatch, other: list[float], gained: bool
+) -> None:
+    now, ms = 0.0, iter(other)
 
-    def ask(values: Sequence[Any]) -> None:
-        for value in values:
-            sleep(seconds)
-            subject.model._model(value)
+    def take(milliseconds: float) -> None:
+        nonlocal now
+        now += milliseconds / 1000
 
-    assert advice._tried(subject, Trial("the same", "--nothing", lambda: ask, TEXTS), ask, TEXTS) is None
+    monkeypatch.setattr(advice, "perf_counter", lambda: now)
+    monkeypatch.setattr(Subject, "answer", lambda subject, value: take(10.0))
+    trial = Trial("otherwise", "--other", lambda: lambda values: take(next(ms)), ["one"])
+    found = advice._tried(classifier(TEXTS), trial, trial.prepared(), trial.values)
+    assert (found is not None) == gained
+    if found is not None:
+        assert (found.before, found.after) == (pytest.approx(10.0), pytest.approx(8.0))
 
 
 def test_too_little_time_names_what_was_not_tried(classifier: Make) -> None:

@@ -55,8 +55,8 @@ def test_a_writer_is_counted_by_token(generator: Make) -> None:
     results = [subject.answer(value) for value in subject.values]
     assert {result.tokens for result in results if result.tokens > 1} >= {int(found.output_tokens.p50)}
     assert found.time_to_first_token.p50 > 0
-    assert 0 < found.time_per_output_token.p50 < found.time_to_first_token.max * 100
-    assert found.tokens_per_second.p50 < 1000 / found.time_per_output_token.low
+    assert found.time_per_output_token.p50 > 0
+    assert found.tokens_per_second.count == found.output_tokens.count >= 1
     assert found.lookup is None  # the bundle proposes none
     assert found.prefix_hits == 0  # every prompt is new in its round, and the template is short
 
@@ -119,9 +119,9 @@ def test_arrivals_are_not_answered_before_they_are_due(classifier: Make) -> None
 
 
 def test_the_rate_is_that_of_a_queue(classifier: Make) -> None:
-    # 10 ms an answer and a worker or two: never more than 100 a second each, and p99 needs room for the queue.
-    found = server.measure(slow(classifier, 0.01), Deadline(3.0), 60.0)
-    assert 0 < found.rate < 110 * found.workers
+    # 10 ms an answer: no worker gives more than 100 a second, and what is tried beyond that is only a little more.
+    found = server.measure(slow(classifier, 0.01), Deadline(2.0), 500.0)
+    assert 0 < found.rate <= 125 * found.workers
     for one in found.tries:
         assert one.kept == (one.latency.p99 <= found.limit)
 
@@ -130,8 +130,8 @@ def test_no_rate_keeps_a_limit_below_the_answer_itself(classifier: Make) -> None
     found = server.measure(slow(classifier, 0.01), Deadline(1.5), 5.0)
     assert found.rate == 0
     assert not any(one.kept for one in found.tries)
-    # A rate that fails is known to after the second late answer.
-    assert all(one.latency.count <= 4 for one in found.tries)
+    # The second late answer decides; the other workers finish theirs.
+    assert all(one.latency.count <= 1 + found.workers for one in found.tries)
 
 
 def test_few_arrivals_are_said(classifier: Make) -> None:
