@@ -26,6 +26,9 @@ from edgelm_runtime.generate.control import Control
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import Manifest, TokenizerSpec
+from edgelm_runtime.placement import LoadOptions
+from edgelm_runtime.profile import ceiling, operators, timeline
+from edgelm_runtime.profile.subject import Deadline, subject_of
 from edgelm_runtime.tasks.summary import Summary
 from edgelm_runtime.tokenizer import TextTokenizer
 from edgelm_runtime.verify import verify_bundle
@@ -60,6 +63,23 @@ def bundles(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 def model(bundles: dict[str, Path]) -> Summary:
     summary: Summary = load(bundles["t5"])
     return summary
+
+
+@pytest.mark.parametrize(("kind", "by_token"), [("t5", False), ("bart", True)])
+def test_a_profile_tells_of_both_graphs(bundles: dict[str, Path], kind: str, by_token: bool) -> None:
+    subject = subject_of(open_bundle(bundles[kind]), "summary", LoadOptions("cpu", threads=1), [TEXT], "a test")
+    found = timeline.measure(subject)
+    runs = [one.name for one in found.slices if one.kind == "run"]
+    assert runs[0] == f"encode {subject.tokens(TEXT)} tokens"
+    assert len(runs) > 2
+    assert all(name.startswith("infer ") for name in runs[1:])
+    stages = {one.name for one in found.slices if one.kind == "stage"}
+    assert {"tokenize", "sample", "detokenize"} <= stages
+    assert ("decode" not in stages) == ("token 2" in stages) == by_token
+    assert operators.measure(subject, Deadline(0.0)).measured > 0
+    # A token reads the decoder's weights, and not the encoder's, which lie in the same file.
+    weights = bundles[kind] / subject.model.engine.variant.weights
+    assert 0.2 < ceiling.measure(subject, Deadline(0.0)).bytes / weights.stat().st_size < 0.8
 
 
 @pytest.mark.parametrize("kind", ["t5", "bart"])

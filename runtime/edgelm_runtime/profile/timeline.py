@@ -88,8 +88,11 @@ def _of_answer(answer: Answer, number: int, begin: float) -> Iterator[Slice]:
 
 
 def _by_token(answer: Answer) -> Iterator[tuple[str, float, float]]:
-    """A stage for each token of a text, up to when its text is there; the prompt is read for the first."""
-    if not answer.runs:
+    """A stage for each token of a text, up to when its text is there; the prompt is read for the first.
+
+    None where beams were searched: their tokens become text together, at the end of the stage "decode".
+    """
+    if not answer.runs or any(name == "decode" for name, _, _ in answer.stages):
         return
     start = answer.runs[0].start
     for number, end in enumerate((end for name, _, end in answer.stages if name == "detokenize"), start=1):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,13 @@ class TestTraced:
         (one,) = tracing.traced(subject, [value])
         assert one.result.text == subject.model(value, max_new_tokens=one.result.tokens).text
         assert len(one.runs) >= one.result.tokens
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="priorities of single threads are Linux's")
+    def test_at_a_low_priority_too(self, classifier: Any) -> None:
+        subject = classifier()
+        low = replace(subject, options=replace(subject.options, low_priority=True))
+        (one,) = tracing.traced(low, subject.values[:1])
+        assert [event.op_type for event in one.runs[0].events] == ["Gather", "ReduceMean"]
 
     def test_what_runs_lies_within_its_call(self, generator: Any) -> None:
         for one in tracing.traced(generator(), [generator().values[0]] * 2):
