@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from edgelm_runtime.machine import default_threads
-from edgelm_runtime.profile.rates import MOST_BYTES, read_bandwidth
+from edgelm_runtime.profile.rates import LARGE_BYTES, read_bandwidth
 from perf.bench import ROOT
 from perf.beside.arguments import parsed, parser_for
 from perf.decode import summary
@@ -44,7 +44,7 @@ def main() -> None:
         by_shape[shape] = list(bench.convert(checkpoint, shape, str(SHAPES[shape]["model_type"]), plan))
     summaries = summary.convert(bench, given.summary) if given.summary else []
 
-    bandwidth = read_bandwidth(bench.threads, 0 if given.smoke else MOST_BYTES)
+    bandwidth = read_bandwidth(bench.threads, 0 if given.smoke else LARGE_BYTES)
     for shape, rows in by_shape.items():
         by_shape[shape] = bench.rounds(rows, given.rounds)
     summaries = bench.rounds(summaries, given.rounds)

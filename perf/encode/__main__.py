@@ -13,7 +13,7 @@ from pathlib import Path
 from edgelm_export.texts import verification_inputs
 from edgelm_runtime.bundle import default_bundles, open_bundle
 from edgelm_runtime.machine import default_threads
-from edgelm_runtime.profile.rates import MOST_BYTES, read_bandwidth
+from edgelm_runtime.profile.rates import LARGE_BYTES, read_bandwidth
 from perf.bench import ROOT
 from perf.beside.arguments import parsed, parser_for
 from perf.encode.ceiling import int8_products
@@ -36,7 +36,7 @@ def main() -> None:
     bench.install()
     by_shape = {shape: _rows(bench, shape) for shape in shapes}
 
-    ceilings = Ceilings(read_bandwidth(bench.threads, 0 if given.smoke else MOST_BYTES), [])
+    ceilings = Ceilings(read_bandwidth(bench.threads, 0 if given.smoke else LARGE_BYTES), [])
     for shape, rows in by_shape.items():
         ceiled = shape in CEILED
         by_shape[shape] = bench.rounds(

@@ -19,6 +19,7 @@ from .work import multiply_adds, weight_bytes
 
 LEAST_RUNS, MOST_RUNS = 5, 200
 POINTS = 5
+_LARGEST = 1 << 28  # no cache holds that, and a till has no gigabyte to spare
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ def measure(subject: Subject, deadline: Deadline) -> report.Ceiling:
     size = sum(by_operator.values())
     operations = sum(multiply_adds(event, work.attended) for event in traced.events)
     took = _time(_work(model_of(subject), typical(subject)), deadline)
-    bandwidth, rate = read_bandwidth(plan.threads, size), int8_rate(plan.threads, max(0.05, deadline.left))
+    bandwidth, rate = (
+        read_bandwidth(plan.threads, min(size, _LARGEST)),
+        int8_rate(plan.threads, max(0.05, deadline.left)),
+    )
     reading, multiplying = 1000 * size / bandwidth, 1000 * operations / rate
     floor = max(reading, multiplying)
     return report.Ceiling(

@@ -16,7 +16,7 @@ from ..session import SessionOptions, bind, create_session, ort_value, run_bound
 
 _GRAPH = Path(__file__).parents[1] / "data" / "rate.onnx"  # tests/make_tiny.py writes it
 ROWS, INNER, COLUMNS = 128, 768, 3072
-MOST_BYTES, _LEAST_BYTES = 1 << 30, 1 << 20
+LARGE_BYTES, _LEAST_BYTES = 1 << 30, 1 << 20
 _BYTES_BY_PASS = 1 << 26
 _PASSES = 7
 
@@ -25,9 +25,9 @@ def read_bandwidth(threads: int, size: int) -> float:
     """Bytes a second that all threads together read from a buffer of `size` bytes, the best of a few passes.
 
     One that a cache holds is read from there, as the weights of a model of that size are. The reader is numpy's maximum
-    of bytes, which compares many at once and waits for memory alone. At most MOST_BYTES are taken.
+    of bytes, which compares many at once and waits for memory alone.
     """
-    size = max(min(size, MOST_BYTES), threads * _LEAST_BYTES)
+    size = max(size, threads * _LEAST_BYTES)
     again = max(1, _BYTES_BY_PASS // size)
     parts = np.array_split(np.zeros(size, np.uint8), threads)
     for part in parts:

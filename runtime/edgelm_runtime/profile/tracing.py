@@ -111,9 +111,14 @@ class Recording:
 def recording(subject: Subject) -> Iterator[Recording]:
     """A model like the subject's while its runs are written down.
 
-    Raises what loading raises, and NotMeasured at the end where onnxruntime's profile does not tell of every run.
+    Raises what loading raises, and NotMeasured where there is no temporary folder, or, at the end, where onnxruntime's
+    profile does not tell of every run.
     """
-    with TemporaryDirectory(prefix="edgelm-", ignore_cleanup_errors=True) as folder:
+    try:
+        temporary = TemporaryDirectory(prefix="edgelm-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise NotMeasured(f"onnxruntime's profile needs a temporary folder ({error})") from error
+    with temporary as folder:
         found = Recording(model_of(subject, folder))
         engine = found.model.engine
         sessions = {"model": engine.session} | ({} if engine.encoder is None else {"encoder": engine.encoder})

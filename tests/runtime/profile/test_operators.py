@@ -75,6 +75,11 @@ class TestTraced:
         assert [event.op_type for event in one.runs[0].events] == ["Gather", "ReduceMean"]
         assert list(folder.iterdir()) == []
 
+    def test_without_a_temporary_folder(self, classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+        with pytest.raises(NotMeasured, match="needs a temporary folder"):
+            tracing.traced(classifier(), ["the parcel is good"])
+
     def test_nothing_is_left_behind_after_an_error(
         self, classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
