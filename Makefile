@@ -54,8 +54,9 @@ format: $(ALL) ## write the formatting that check asks for
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(ALL) ## write docs/cli.md from the help texts
+docs: $(ALL) ## write docs/cli.md from the help texts, docs/profile-schema.md from the dataclasses
 	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate_profile_schema.py
 
 clean: ## remove .venv and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

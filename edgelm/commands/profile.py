@@ -125,8 +125,8 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     options = ProfileOptions(given["seconds"], given["scenario"] or NAMES, given["latency_limit"])
     with progress(PARTS, options.seconds) as seen:
         report = profile(subject, options, seen)
-    click.echo(_shown(report, json, prometheus, old is not None), nl=False)
     write_page(report)
+    click.echo(_shown(report, json, prometheus, old is not None), nl=False)
     if not report.complete:
         click.echo("edgelm: note: interrupted; this is what was measured until then", err=True)
     if old is not None:
