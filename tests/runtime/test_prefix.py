@@ -57,6 +57,19 @@ def test_the_longest_prefix_is_copied_and_the_last_token_is_always_read() -> Non
             assert (array[:, :, known:] == 0).all()
 
 
+def test_hits_are_counted_and_what_is_forgotten_is_read_again() -> None:
+    prefixes = PrefixCache(1 << 20)
+    repeat(prefixes, PROMPT, filled(1.0))
+    for prompt in (PROMPT, PROMPT[5:], PROMPT[: MIN_TOKENS - 1]):
+        prefixes.begin(prompt, KVCache.empty(LAYOUT, 60))
+    assert (prefixes.asked, prefixes.hits) == (3, 1)
+    prefixes.forget()
+    assert prefixes.nbytes == 0
+    assert prefixes.begin(PROMPT, KVCache.empty(LAYOUT, 60)) == 0
+    prefixes.keep(PROMPT, filled(1.0))
+    assert prefixes.nbytes == 0  # it came once since then
+
+
 def test_only_what_two_prompts_share_is_kept() -> None:
     prefixes = PrefixCache(1 << 20)
     prefixes.keep(np.append(PROMPT[:25], [1] * 15), filled(1.0))

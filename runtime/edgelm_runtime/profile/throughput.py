@@ -15,7 +15,7 @@ _WAYS = 4  # that are to fit at least
 
 
 def measure(subject: Subject, deadline: Deadline) -> tuple[report.Throughput, ...]:
-    """One sample is a pass over the same texts, in calls of one size; the first pass of each way does not count.
+    """One sample is a pass over the same texts, in calls of one size; each way is warmed up before.
 
     All sizes on the threads of the subject, the smallest and the largest on other numbers of them. Raises what
     answering raises, and NotMeasured, with what was found, where the time was too short for all.
@@ -31,13 +31,13 @@ def measure(subject: Subject, deadline: Deadline) -> tuple[report.Throughput, ..
         if threads != int(loaded.model.threads):
             loaded = subject if threads == own else subject.loaded(threads=threads)
         slot = Deadline(deadline.left / (len(ways) - number))
-        loaded.batch(values)
+        loaded.batch(values[:1] if subject.generates else values)
         rates: list[float] = []
         while not rates or not slot.over():
             rates.append(rate(loaded, values, size))
         found[threads, size] = report.Throughput(size, threads, summarize(rates))
     measured = tuple(found[way] for way in sorted(found))
-    if missing := [f"{size} in a call on {threads} threads" for threads, size in ways if (threads, size) not in found]:
+    if missing := [f"{size} in a call, threads {threads}" for threads, size in ways if (threads, size) not in found]:
         raise NotMeasured(f"the time was over before {', '.join(missing)}", measured)
     return measured
 

@@ -65,7 +65,7 @@ def test_a_writer_gets_no_text_twice_in_a_pass(generator: Make, monkeypatch: pyt
 
 def test_ways_that_the_time_is_too_short_for_are_named(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "thread_counts", lambda: [1, 2])
-    with pytest.raises(NotMeasured, match="1 in a call on 2 threads") as short:
+    with pytest.raises(NotMeasured, match="1 in a call, threads 2") as short:
         throughput.measure(sleepy(classifier(TEXTS), 0.05), Deadline(0.01))
     assert [(one.threads, one.batch) for one in short.value.found] == [(1, 1)]
 
