@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelm_export.evaluation import Evaluation, Example, Metrics
+from edgelm_export.evaluation import Each, Evaluation, Example, Metrics, nothing
 from edgelm_export.finetune.data import Row, label_id
 from edgelm_export.metrics import classification_metrics
 from edgelm_runtime.errors import InputError
@@ -22,14 +22,17 @@ Answer = tuple[str, float]  # what is compared with another model's, and its sco
 Span = tuple[str, int, int]
 
 
-def evaluate_encoder(model: Any, rows: Sequence[Row], infer: Infer) -> Evaluation:
+def evaluate_encoder(model: Any, rows: Sequence[Row], infer: Infer, each: Each = nothing) -> Evaluation:
     """Metrics of the outputs that ``infer`` gives for the rows of tokens that ``model`` reads.
 
     Raises:
         InputError: a row's right answer is not one of the task.
     """
     kind = kind_of(model.bundle.manifest)
-    results = [_result(model, row, infer) for row in rows]
+    results = []
+    for row in rows:
+        each()
+        results.append(_result(model, row, infer))
     if kind == "vectors":
         return _similarity(model, rows, results, infer)
     answered = [_ANSWERS[kind](model.labels, row, result) for row, result in zip(rows, results, strict=True)]

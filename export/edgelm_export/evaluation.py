@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -10,6 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Metrics = dict[str, float]
+Each = Callable[[], None]  # called before every row; what it raises ends the work
+
+
+def nothing() -> None:
+    """Done before every row where nothing is asked for."""
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
         source = _Source(checkpoint, draft, ranges, Path(scratch))
         chosen = _chosen(source, cases, rows, options)
         others = _others(source, cases, options, [*texts] or [case.text for case in cases])
-        metrics, differences = _metrics(replace(source, draft=chosen.draft), chosen.rows, chosen.folder)
+        metrics, differences = _metrics(source, chosen, rows)
         latency = verify.measure_latency(chosen.folder, cases)
         quality = {**_quality(chosen, options, others), "metrics": metrics}
         if differences:
@@ -213,13 +213,12 @@ def _check(checkpoint: Checkpoint, options: ExportOptions) -> None:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The first graph of the bundle: its scheme, a bundle with it, and the rows that its metric is of."""
+    """The first graph of the bundle: its scheme and precision, a bundle with it, and what a search found."""
 
     scheme: str
     folder: Path
+    precision: str
     parity: verify.Parity
-    draft: Manifest
-    rows: Sequence[Row]
     found: Found | None = None
 
 
@@ -231,10 +230,9 @@ def _chosen(source: _Source, cases: Sequence[verify.Case], rows: Sequence[Row], 
     found = _searched(source, cases, rows, options)
     if found is None:
         used, folder, parity = _accepted(source, cases, [source.scheme(name) for name in names])
-        return _Chosen(used, folder, parity, source.draft, rows)
+        return _Chosen(used, folder, options.precision, parity)
     point = found.point
-    draft = replace(source.draft, variants=(variant_of(point.precision),))
-    return _Chosen("per-layer", point.folder, point.parity, draft, found.rows, found)
+    return _Chosen("per-layer", point.folder, point.precision, point.parity, found)
 
 
 def _quality(chosen: _Chosen, options: ExportOptions, others: Sequence[Built]) -> dict[str, Any]:
@@ -368,19 +366,22 @@ def variant_of(precision: str) -> Variant:
 
 
 def _metrics(
-    source: _Source, rows: Sequence[Row], folder: Path
+    source: _Source, chosen: _Chosen, rows: Sequence[Row]
 ) -> tuple[dict[str, dict[str, float]], list[taskmetrics.Difference]]:
     """The metrics in torch, in float32 and in the precision of the bundle, and from torch to the bundle.
 
-    Nothing without rows.
+    Nothing without rows; what a search measured on the rows that it left for this.
     """
     if not rows:
         return {}, []
-    draft = source.draft
-    torch = taskmetrics.evaluate_checkpoint(source.checkpoint, folder, draft.serves, rows)
-    folders = {draft.variants[0].precision: folder}
-    if "fp32" not in folders:
-        folders = {"fp32": source.bundle(source.scheme("fp32")), **folders}
-    found = {name: taskmetrics.evaluate_bundle(place, draft.serves, rows) for name, place in folders.items()}
+    if chosen.found is not None:
+        torch, points = chosen.found.torch, (chosen.found.points[0], chosen.found.point)
+        found = {point.precision: point.evaluation for point in points}
+    else:
+        serves, folders = source.draft.serves, {chosen.precision: chosen.folder}
+        torch = taskmetrics.evaluate_checkpoint(source.checkpoint, chosen.folder, serves, rows)
+        if "fp32" not in folders:
+            folders = {"fp32": source.bundle(source.scheme("fp32")), **folders}
+        found = {name: taskmetrics.evaluate_bundle(place, serves, rows) for name, place in folders.items()}
     metrics = {"torch": torch.metrics, **{name: evaluation.against(torch) for name, evaluation in found.items()}}
-    return metrics, taskmetrics.differences(torch, found[draft.variants[0].precision])
+    return metrics, taskmetrics.differences(torch, found[chosen.precision])

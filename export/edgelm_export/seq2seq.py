@@ -10,6 +10,7 @@ from edgelm_export.graph import MICROSOFT, GraphBuilder, Shelf, Value
 from edgelm_export.quantize import Scheme
 
 MASK = "encoder_attention_mask"
+ENCODER = ".encoder"  # the name of a graph that reads ends so
 
 
 class TextEncoder:
@@ -20,7 +21,7 @@ class TextEncoder:
     """
 
     def __init__(self, name: str, heads: Heads, scheme: Scheme) -> None:
-        self.graph = GraphBuilder(name, shelf=Shelf(apart_from=0))
+        self.graph = GraphBuilder(name + ENCODER, shelf=Shelf(apart_from=0))
         self.heads = heads
         self.scheme = scheme
         self.ids = self.graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])

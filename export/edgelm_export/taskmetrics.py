@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.encoder_metrics import FIELDS, evaluate_encoder, kind_of
-from edgelm_export.evaluation import Evaluation, Example, Metrics
+from edgelm_export.evaluation import Each, Evaluation, Example, Metrics, nothing
 from edgelm_export.finetune.data import GENERATOR_FIELDS, Pair, Row, generator_pairs, label_id, read_rows
 from edgelm_export.goldens import fits
 from edgelm_export.metrics import first_sentence, format_table, repeats_ngram, rouge_l
@@ -95,28 +95,32 @@ def _interval(interval: tuple[float, float], sign: str = "") -> str:
     return f"[{interval[0]:{sign}.2f}, {interval[1]:{sign}.2f}]"
 
 
-def evaluate_bundle(folder: Path, serves: Sequence[str], rows: Sequence[Row]) -> Evaluation:
+def evaluate_bundle(folder: Path, serves: Sequence[str], rows: Sequence[Row], each: Each = nothing) -> Evaluation:
     """Metrics of a bundle, in percent, answered through edgelm_runtime, on rows of ``evaluation_rows``."""
     if serves[0] in ENCODERS:
         model = load(folder, task=serves[0])
-        return evaluate_encoder(model, rows, model.rows.one)
+        return evaluate_encoder(model, rows, model.rows.one, each)
 
     def answer(model: Any, pair: Pair) -> Answer:
+        each()
         result = model(pair.source, temperature=0.0, num_beams=1)
         return result.text, result.finish_reason == "stop"
 
     return _generation(folder, serves, rows, answer)
 
 
-def evaluate_checkpoint(checkpoint: Checkpoint, folder: Path, serves: Sequence[str], rows: Sequence[Row]) -> Evaluation:
+def evaluate_checkpoint(
+    checkpoint: Checkpoint, folder: Path, serves: Sequence[str], rows: Sequence[Row], each: Each = nothing
+) -> Evaluation:
     """The same metrics of the checkpoint in torch, on the token ids that the bundle in ``folder`` reads."""
     from edgelm_export.graph_reference import reference_of
 
     reference = reference_of(checkpoint)
     if serves[0] in ENCODERS:
-        return evaluate_encoder(load(folder, task=serves[0]), rows, lambda row: reference.logits([row])[0])
+        return evaluate_encoder(load(folder, task=serves[0]), rows, lambda row: reference.logits([row])[0], each)
 
     def answer(model: Any, pair: Pair) -> Answer:
+        each()
         prompt, options = model.tokenize(pair.source), model.options(temperature=0.0, num_beams=1)
         limit = model.generator.room(len(model.generator.begin(prompt)), options)
         options, guide = replace(options, max_new_tokens=limit), model.guide(pair.source, options)

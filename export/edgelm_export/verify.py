@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.checkpoint import Checkpoint
-from edgelm_export.problems import distance, problem_of
+from edgelm_export.evaluation import Each, nothing
+from edgelm_export.problems import Problem, distance, problem_of
 from edgelm_export.quantize.calibration import Calibration
 from edgelm_export.quantize.ranges import ROOM, Range, Span
 from edgelm_export.texts import verification_inputs
@@ -32,6 +33,7 @@ from edgelm_runtime.tokenizer import TextTokenizer
 Logits = NDArray[np.float32]
 STEPWISE = 8  # prompts that are also read token by token
 BEGINNING_TOKENS = 16  # of the answers of a sequence-to-sequence model, that its logits are compared after
+ANSWER_TOKENS = 32  # of an answer that is timed
 CACHED_TOKENS = 8  # of each of their answers, that are also found without the cache
 
 
@@ -105,20 +107,24 @@ class Parity:
 
 
 def consult(
-    checkpoint: Checkpoint, draft: Manifest, calibration: Sequence[str] = ()
-) -> tuple[list[Case], dict[str, Range]]:
+    checkpoint: Checkpoint, draft: Manifest, calibration: Sequence[str] = (),
+    inputs: Sequence[tuple[str, Text]] | None = None,
+) -> tuple[list[Case], dict[str, Range]]:  # fmt: skip
     """The verification inputs of every served task with torch's answers, and the ranges of its activations.
 
-    ``calibration`` are further texts for the ranges alone. Torch's model is loaded and let go in here.
+    ``calibration`` are further texts for the ranges alone; ``inputs``, as (task, text), stand for edgelm's own. Torch's
+    model is loaded and let go in here.
     """
     from edgelm_export.graph_reference import reference_of
 
     tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
-    inputs = [(task, text) for task in draft.serves for text in verification_inputs(task, draft.languages)]
-    chosen = [(task, paired(text) if checkpoint.wanted.pairs else text) for task, text in inputs]
+    if inputs is None:
+        inputs = [(task, text) for task in draft.serves for text in verification_inputs(task, draft.languages)]
+    pairs = checkpoint.wanted.pairs
+    chosen = [(task, paired(text) if pairs and isinstance(text, str) else text) for task, text in inputs]
     encodes = checkpoint.decoder is not None
     rows = [row_of(tokenizer, draft.prompts.get(task), text, encodes=encodes) for task, text in chosen]
-    further = [row_of(tokenizer, None, paired(text) if checkpoint.wanted.pairs else text) for text in calibration]
+    further = [row_of(tokenizer, None, paired(text) if pairs else text) for text in calibration]
     reference = reference_of(checkpoint)
     begun = reference.begun(rows, tokenizer.spec.eos_ids, BEGINNING_TOKENS) if encodes else []
     outputs, ranges = reference.logits_and_ranges([*(begun or rows), *further])
@@ -177,24 +183,20 @@ def spans_of(checkpoint: Checkpoint, texts: Sequence[Text], method: str) -> Mapp
     return calibration.spans()
 
 
-def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:
-    """Run every case through the runtime and measure its distance to torch."""
-    found: list[Logits] = []
+def measure_parity(folder: Path, cases: Sequence[Case], each: Each = nothing) -> Parity:
+    """Run every case through the runtime and measure its distance to torch; ``each`` is called before every case."""
+    found = _outputs(folder, cases, each)
     stepwise: list[float] = [0.0]
     cached: list[float] = []
-    manifest = open_bundle(folder, verify="lazy").manifest
-    for task in dict.fromkeys(case.task for case in cases):
+    for task in dict.fromkeys(case.task for case in cases if case.task not in ENCODERS):
         model = load(folder, task=task)
-        mine = [case for case in cases if case.task == task]
-        if task in ENCODERS:
-            found += [model.infer(case.ids, case.type_ids) for case in mine]
-            continue
-        for index, case in enumerate(mine):
-            found.append(model.generator.logits(case.ids, case.answer))
-            if index % max(1, len(mine) // STEPWISE) == 0:
-                stepwise.append(distance(found[-1], model.generator.logits(case.ids, case.answer, stepwise=True)))
-                cached += _cached(model, case.ids)
-    problem = problem_of(manifest.task, manifest.problem_type)
+        mine = [index for index, case in enumerate(cases) if case.task == task]
+        for index in mine[:: max(1, len(mine) // STEPWISE)]:
+            each()
+            case = cases[index]
+            stepwise.append(distance(found[index], model.generator.logits(case.ids, case.answer, stepwise=True)))
+            cached += _cached(model, case.ids)
+    problem = _problem(folder)
     pairs = [(case.expected, logits) for case, logits in zip(cases, found, strict=True)]
     distances = [problem.distance(*pair) for pair in pairs]
     same = [problem.agreement(*pair) for pair in pairs]
@@ -206,6 +208,33 @@ def measure_parity(folder: Path, cases: Sequence[Case]) -> Parity:
         largest_error=float(max(error.max() for error in errors)), mean_error=fmean(float(e.mean()) for e in errors),
         kl=fmean(divergences), largest_kl=max(divergences), cached=fmean(cached or [1.0]),
     )  # fmt: skip
+
+
+def mean_distance(folder: Path, cases: Sequence[Case], each: Each = nothing) -> float:
+    """``Parity.mean`` alone, without reading anything step by step."""
+    problem = _problem(folder)
+    found = zip(cases, _outputs(folder, cases, each), strict=True)
+    return fmean(problem.distance(case.expected, logits) for case, logits in found)
+
+
+def _problem(folder: Path) -> Problem:
+    manifest = open_bundle(folder, verify="lazy").manifest
+    return problem_of(manifest.task, manifest.problem_type)
+
+
+def _outputs(folder: Path, cases: Sequence[Case], each: Each) -> list[Logits]:
+    """What the bundle answers to every case; a model of one task at a time is in memory."""
+    found: dict[int, Logits] = {}
+    for task in dict.fromkeys(case.task for case in cases):
+        model = load(folder, task=task)
+        for index, case in enumerate(cases):
+            if case.task == task:
+                each()
+                reads = task in ENCODERS
+                found[index] = (
+                    model.infer(case.ids, case.type_ids) if reads else model.generator.logits(case.ids, case.answer)
+                )
+    return [found[index] for index in range(len(cases))]
 
 
 def _cached(model: Any, ids: Sequence[int]) -> list[float]:
@@ -243,7 +272,7 @@ def measure_latency(folder: Path, cases: Sequence[Case]) -> dict[str, float]:
     model = load(folder, task=case.task)
     if case.task in ENCODERS:
         return {"answer_ms": _median_ms(lambda: model(case.text), 20), "tokens": float(len(case.ids))}
-    tokens = 32
+    tokens = ANSWER_TOKENS
     model.generator.prefixes.limit_bytes = 0  # the same prompt again and again is to be read each time
     return {
         "first_token_ms": _median_ms(lambda: _generate(model, case.ids, 1), 5),

@@ -53,7 +53,7 @@ def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: W
 def build_bart(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: Wanted, traits: Traits) -> Model:
     """Two graphs as `seq2seq` describes them, of BART or a relative with these traits."""
     name = str(config["model_type"])
-    encoder = TextEncoder(f"{name}.encoder", _heads(config, "encoder"), scheme)
+    encoder = TextEncoder(name, _heads(config, "encoder"), scheme)
     decoder = TextDecoder(name, _heads(config, "decoder"), encoder)
     reading = _Part(Stored(encoder, weights), config, traits, wanted.context, "encoder")
     writing = _Part(Stored(decoder, weights), config, traits, wanted.context, "decoder")

@@ -31,7 +31,7 @@ def check(config: Mapping[str, Any]) -> None:
 def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: Wanted) -> Model:
     """Two graphs as `seq2seq` describes them, with a bias by distance that all layers share."""
     heads, context = _heads(config), wanted.context
-    encoder = TextEncoder("t5.encoder", heads, scheme)
+    encoder = TextEncoder("t5", heads, scheme)
     decoder = TextDecoder("t5", heads, encoder)
     reading, writing = Stored(encoder, weights), Stored(decoder, weights)
     epsilon = float(config["layer_norm_epsilon"])

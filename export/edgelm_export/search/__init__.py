@@ -38,6 +38,26 @@ class Goal:
         """The drop that is accepted: none is asked about under limits."""
         return math.inf if self.limited else MAX_DROP if self.max_drop is None else self.max_drop
 
+    @property
+    def most_bytes(self) -> float:
+        """The bytes that the bundle may have."""
+        return math.inf if self.size_limit is None else 1e6 * self.size_limit
+
+    @property
+    def most_ms(self) -> float:
+        """The milliseconds that it may take."""
+        return math.inf if self.latency_limit is None else self.latency_limit
+
+    @property
+    def limits(self) -> str:
+        """Those that were given, as they were."""
+        given = {"--size-limit": self.size_limit, "--latency-limit": self.latency_limit}
+        return " and ".join(f"{name} {value:g}" for name, value in given.items() if value is not None)
+
+    def excess(self, size: float, ms: float) -> float:
+        """How many times the limits a bundle is, by the one that it keeps least; above 1 it does not."""
+        return max(size / self.most_bytes, ms / self.most_ms)
+
 
 def check_goal(goal: Goal, precision: str, eval_file: Path | None) -> None:
     """Raise InputError for what contradicts itself, or for an `auto` that has nothing to measure with."""

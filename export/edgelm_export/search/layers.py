@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from edgelm_export.graph import GraphBuilder, Shelf, Value
 from edgelm_export.quantize import Scheme
 from edgelm_export.quantize.fp32 import Float32
+from edgelm_export.seq2seq import ENCODER
+from edgelm_export.verify import ANSWER_TOKENS
 from edgelm_runtime.machine import usable_cores
 from edgelm_runtime.session import SessionOptions, create_session, run
 
@@ -48,12 +50,14 @@ class Probe(Float32):
     """Builds a graph in float32, and measures on the way what each layer would cost in each of the schemes.
 
     Layers of the same operators and shapes take the same time: each of these is measured once. ``tokens`` is how many
-    a run reads. ``candidates`` gives the schemes of a kind of layer.
+    a run reads; an encoder beside a decoder reads the ``text`` tokens once for all that are written, and a token counts
+    its share. ``candidates`` gives the schemes of a kind of layer.
     """
 
-    def __init__(self, candidates: Callable[[str], Sequence[Scheme]], tokens: int) -> None:
+    def __init__(self, candidates: Callable[[str], Sequence[Scheme]], tokens: int, text: int) -> None:
         self._candidates = candidates
         self._tokens = tokens
+        self._text = text
         self._times: dict[tuple[object, ...], float] = {}
         self.layers: dict[str, Layer] = {}
 
@@ -68,7 +72,7 @@ class Probe(Float32):
             given = small.input("x", ir.DataType.FLOAT, [1, "tokens", width])
             return used.linear(small, given, weight, bias, name, outliers=outliers)
 
-        self._measure(name, LINEAR, weight.shape, build)
+        self._measure(graph, name, (LINEAR, weight.shape), build)
         return super().linear(graph, x, weight, bias, name, outliers=outliers)
 
     def self_attention(
@@ -83,7 +87,7 @@ class Probe(Float32):
                 scores = small.input("scores", ir.DataType.FLOAT, [1, heads, "tokens", "tokens"])
             return used.self_attention(small, given, weight, bias, heads, name, position_bias=scores)
 
-        self._measure(name, ATTENTION, (*weight.shape, heads, int(position_bias is not None)), build)
+        self._measure(graph, name, (ATTENTION, (*weight.shape, heads, int(position_bias is not None))), build)
         return super().self_attention(graph, x, weight, bias, heads, name, position_bias=position_bias)
 
     def embedding(self, graph: GraphBuilder, ids: Value, table: NDArray[Any], name: str) -> Value:
@@ -92,7 +96,7 @@ class Probe(Float32):
         def build(small: GraphBuilder, used: Scheme) -> Value:
             return used.embedding(small, small.input("ids", ir.DataType.INT64, [1, "tokens"]), table, name)
 
-        self._measure(name, TABLE, table.shape, build)
+        self._measure(graph, name, (TABLE, table.shape), build)
         return super().embedding(graph, ids, table, name)
 
     def tied_head(self, graph: GraphBuilder, x: Value, table: NDArray[Any], name: str) -> Value:
@@ -101,21 +105,25 @@ class Probe(Float32):
         def build(small: GraphBuilder, used: Scheme) -> Value:
             return used.tied_head(small, small.input("x", ir.DataType.FLOAT, [1, 1, table.shape[1]]), table, name)
 
-        self._measure(name, TABLE, (*table.shape, 1), build)
+        self._measure(graph, name, (TABLE, (*table.shape, 1)), build)
         return super().tied_head(graph, x, table, name)
 
     def _measure(
-        self, name: str, kind: str, shape: tuple[int, ...], build: Callable[[GraphBuilder, Scheme], Value]
-    ) -> None:
+        self, graph: GraphBuilder, name: str, of: tuple[str, tuple[int, ...]],
+        build: Callable[[GraphBuilder, Scheme], Value],
+    ) -> None:  # fmt: skip
+        kind, shape = of
+        once = graph.name.endswith(ENCODER)
+        tokens, share = (self._text, 1 / ANSWER_TOKENS) if once else (self._tokens, 1.0)
         costs: dict[str, Cost] = {}
         for used in self._candidates(kind):
             small = GraphBuilder("layer", shelf=Shelf(2**62))
             small.output(build(small, used), "y", ir.DataType.FLOAT, ["batch", "rows", "width"])
             data = small.serialize().graph
-            key = (kind, shape, used.name, small.kinds)
+            key = (kind, shape, used.name, small.kinds, tokens)
             if key not in self._times:
-                self._times[key] = layer_ms(data, self._tokens, shape)
-            costs[used.name] = Cost(len(data), self._times[key])
+                self._times[key] = layer_ms(data, tokens, shape)
+            costs[used.name] = Cost(len(data), share * self._times[key])
         known = self.layers.get(name)
         if known is not None:  # the same table again: its bytes count once
             costs = {used: Cost(cost.bytes, cost.ms + known.costs[used].ms) for used, cost in costs.items()}

@@ -16,12 +16,14 @@ from edgelm_export.search.layers import Cost, Layer
 from edgelm_export.verify import Case
 from edgelm_runtime.machine import cpu_name, usable_cores
 
+WEIGHTS = (".safetensors", ".json", ".bin", ".onnx", ".onnx_data", ".data")  # and what says how they are used
+
 
 def memory_key(checkpoint: Checkpoint, cases: Sequence[Case], names: Sequence[str]) -> str:
     """What the measurements hold for: weights, texts, schemes, onnxruntime and this processor."""
     digest = hashlib.sha256()
     for path in sorted(checkpoint.folder.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".bin"):
+        if path.suffix in WEIGHTS:
             digest.update(path.name.encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 from edgelm_export.metrics import format_table
 from edgelm_export.search.layers import Layer
-from edgelm_export.search.run import Found, Point
+from edgelm_export.search.run import Found
+from edgelm_export.search.trials import Point
 
 CHART, TABLE_FILE = "trade.png", "trade.json"
 
@@ -23,6 +25,7 @@ def summary(found: Found) -> dict[str, Any]:
     return {
         "chosen": found.point.name, "metric": found.metric, "rows": len(found.rows),
         "layers": by_scheme, "points": [_plain(point) for point in found.points],
+        **({"unfinished": found.unfinished} if found.unfinished else {}),
     }  # fmt: skip
 
 
@@ -41,7 +44,8 @@ def table(found: Found) -> str:
         [layer.name, scheme_of(found.point, layer), why(layer, found.harms.get(layer.name, {}), found.point)]
         for layer in found.layers
     ]
-    return format_table(trade, header) + "\n\n" + format_table(layers, ("layer", "scheme", "why"))
+    parts = [format_table(trade, header), *([found.unfinished] if found.unfinished else [])]
+    return "\n\n".join([*parts, *([format_table(layers, ("layer", "scheme", "why"))] if layers else [])])
 
 
 def why(layer: Layer, harms: Mapping[str, float], point: Point) -> str:
@@ -58,7 +62,7 @@ def why(layer: Layer, harms: Mapping[str, float], point: Point) -> str:
 
 def scheme_of(point: Point, layer: Layer) -> str:
     """The scheme of a layer in a bundle."""
-    return point.layers[layer.name]
+    return point.layers.get(layer.name, "fp32")
 
 
 def pareto(points: Sequence[Point]) -> set[str]:
@@ -85,6 +89,7 @@ def write(found: Found, folder: Path) -> list[Path]:
     text = json.dumps({**summary(found), "layers": layers}, ensure_ascii=False, indent=1)
     (folder / TABLE_FILE).write_text(text, "utf-8")
     if find_spec("matplotlib") is None:
+        print("edgelm: note: report: no chart, matplotlib is not installed: pip install matplotlib", file=sys.stderr)
         return [folder / TABLE_FILE]
     _chart(found, folder / CHART)
     return [folder / TABLE_FILE, folder / CHART]

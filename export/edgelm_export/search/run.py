@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,56 +13,46 @@ from edgelm_export import taskmetrics, verify
 from edgelm_export.evaluation import Evaluation
 from edgelm_export.finetune.data import Row
 from edgelm_export.quantize import Scheme
-from edgelm_export.quantize.per_layer import PerLayer
 from edgelm_export.search import Goal
 from edgelm_export.search.choose import Budget, choose
+from edgelm_export.search.deadline import Deadline, TimeIsUp
 from edgelm_export.search.layers import TABLE, Layer, Probe
 from edgelm_export.search.memory import Memory, memory_key
 from edgelm_export.search.sensitivity import Limits, Maker, decisions_kept, measure_harms
-from edgelm_runtime.errors import InputError, ParityError
-from edgelm_runtime.tokenizer import TextTokenizer
+from edgelm_export.search.trials import Point, Trials
+from edgelm_runtime.errors import ParityError
+from edgelm_runtime.tasks import ENCODERS
+from edgelm_runtime.tasks.reading import Text
 
 TUNING, TUNING_TEXTS = 5, 64  # one of so many evaluation rows, and how many of them at the most
-TRIALS, ROUNDS = 6, 3
+TRIALS = 8
 MEASURING = 0.6  # of the minutes, for the layers one at a time
 SMALLER = 3.3  # times than in float32 is what a choice for speed has to be, where one keeps the drop
+# Of a generator none whose scale depends on the neighbours: other beams or answers would change it.
+SCHEMES: Mapping[str, tuple[str, ...]] = {
+    "text-generation": ("int8-static", "int8-blocks", "fp32"),
+    "text2text-generation": ("int8-mixed", "int8-static", "int8-blocks", "fp32"),
+}
 ENCODER = ("int8-mixed", "int8-folded", "int8", "int8-blocks", "fp32")
-DECODER = ("int8-static", "int8-blocks", "fp32")
 TABLES = ("int8-blocks", "fp32")
 
 
 @dataclass(frozen=True)
-class Point:
-    """A bundle that was measured. ``layers`` is the scheme of each; ``drop`` in points."""
-
-    name: str
-    layers: Mapping[str, str]
-    folder: Path
-    precision: str
-    parity: verify.Parity
-    bytes: int
-    ms: float
-    metric: float
-    drop: float
-    interval: tuple[float, float]
-
-    @property
-    def answers(self) -> bool:
-        """Whether it answers like the checkpoint, as every export must."""
-        return self.parity.within(verify.TOLERANCES[self.precision])
-
-
-@dataclass(frozen=True)
 class Found:
-    """The bundle that was chosen, all that were measured, the layers, and the rows that the metric is of."""
+    """The bundle that was chosen, all that were measured, the layers, and the rows that the metric is of.
+
+    ``torch`` is what the checkpoint answered. ``unfinished`` says what the time was not enough for.
+    """
 
     point: Point
     points: Sequence[Point]
     layers: Sequence[Layer]
     harms: Mapping[str, Mapping[str, float]]
     rows: Sequence[Row]
+    torch: Evaluation
     metric: str
     memory: Memory
+    unfinished: str
 
 
 def search(maker: Maker, cases: Sequence[verify.Case], rows: Sequence[Row], goal: Goal, memory_path: Path) -> Found:
@@ -75,75 +64,70 @@ def search(maker: Maker, cases: Sequence[verify.Case], rows: Sequence[Row], goal
         ParityError: the drop is not met, or a limit cannot be; nothing else says so under ``best_effort``.
         InputError: too few rows.
     """
-    end = monotonic() + 60 * goal.minutes
-    kept, tuning = _split(rows)
-    cases = [*cases, *_cases_of(maker, tuning)]
-    trials = _Trials(maker, cases, kept)
-    names = _names(maker, goal)
-    memory = Memory.opened(memory_path, memory_key(maker.checkpoint, cases, names))
-    if not memory.layers:
-        memory.layers = _layers(maker, cases, names)
-        memory.save()
-    allowed = 0.0 if goal.limited else decisions_kept(cases, goal.points)
     begin = monotonic()
-    limits = Limits(begin + MEASURING * (end - begin), allowed / (2 * len(memory.layers)))
-    trials.choice({layer.name: "fp32" for layer in memory.layers}, "fp32")
-    measure_harms(maker, memory.layers, cases, limits, memory)
-    layers, harms = _known(memory)
-    if goal.limited:
-        _under_limits(trials, layers, harms, goal, end)
-    else:
-        for name, choice in _coarse(memory.layers, names[0]).items():
-            trials.choice(choice, name)
-        _within_drop(trials, layers, harms, (goal.points, allowed), end)
-    point = _best(trials.points, goal, cases)
-    return Found(point, trials.points, memory.layers, memory.harms, kept, trials.metric, memory)
+    kept, tuning = _split(rows)
+    every = [*cases, *_cases_of(maker, tuning)]
+    names = _names(maker, goal)
+    memory = Memory.opened(memory_path, memory_key(maker.checkpoint, every, names))
+    trials = Trials(maker, every, kept, cases)
+    deadline = Deadline(begin + 60 * goal.minutes)
+    trials.until(deadline)
+    unfinished = ""
+    try:
+        if not memory.layers:
+            memory.layers = _layers(maker, every, names, deadline)
+            memory.save()
+        look = _under_limits if goal.limited else _within_drop
+        look(_Search(maker, trials, memory, goal, deadline), names[0])
+    except TimeIsUp:
+        unfinished = _unfinished(trials, memory, goal)
+    point = _best(trials, goal)
+    return Found(
+        point, trials.points, memory.layers, memory.harms, kept, trials.measure.torch, trials.metric, memory, unfinished
+    )
 
 
-class _Trials:
-    """Bundles that were made and measured, on the rows that count."""
+@dataclass(frozen=True)
+class _Search:
+    """What both kinds of search have."""
 
-    def __init__(self, maker: Maker, cases: Sequence[verify.Case], rows: Sequence[Row]) -> None:
-        self._maker = maker
-        self._cases = cases
-        self._rows = rows
-        self._torch: Evaluation | None = None
-        self.metric = ""
-        self.points: list[Point] = []
+    maker: Maker
+    trials: Trials
+    memory: Memory
+    goal: Goal
+    deadline: Deadline
 
-    def _measure(self, name: str, layers: Mapping[str, str], used: Scheme) -> Point:
-        """Make the bundle and measure parity, size, time and the metric that lost most.
+    def harms(self, allowed: float) -> tuple[list[Layer], Mapping[str, Mapping[str, float]]]:
+        """The harm of the layers, as far as the time for it goes, and the layers with the schemes that have one."""
+        now = monotonic()
+        limits = Limits(Deadline(now + MEASURING * (self.deadline.end - now)), allowed / (2 * len(self.memory.layers)))
+        measure_harms(self.maker, self.memory.layers, self.trials.measure.cases, limits, self.memory)
+        return _known(self.memory)
 
-        Raises InputError where the rows are too few for a metric.
-        """
-        draft, folder = self._maker.draft, self._maker.bundle(used)
-        if self._torch is None:
-            self._torch = taskmetrics.evaluate_checkpoint(self._maker.checkpoint, folder, draft.serves, self._rows)
-        found = taskmetrics.evaluate_bundle(folder, draft.serves, self._rows)
-        changes = taskmetrics.differences(self._torch, found)
-        if not changes:
-            raise InputError(f"{len(self._rows)} rows are left to evaluate on; give at least 20, better thousands")
-        worst = min(changes, key=lambda change: change.difference)
-        self.metric = worst.metric
-        size = sum(path.stat().st_size for path in folder.iterdir())
-        point = Point(
-            name, layers, folder, used.precision, verify.measure_parity(folder, self._cases), size,
-            milliseconds(folder, self._cases), worst.after, 0.0 - worst.difference,
-            (0.0 - worst.interval[1], 0.0 - worst.interval[0]),
-        )  # fmt: skip
-        self.points.append(point)
-        return point
 
-    def choice(self, chosen: Mapping[str, str], name: str = "") -> Point:
-        """The point of a choice of schemes, made and measured if it is new."""
-        for point in self.points:
-            if point.layers == chosen:
-                return point
-        number = f"choice-{len(self.points)}"
-        schemes = {used: self._maker.scheme(used) for used in set(chosen.values())}
-        layers = {layer: schemes[used] for layer, used in chosen.items()}
-        plain = self._maker.scheme("fp32")
-        return self._measure(name or number, chosen, PerLayer(layers, plain, name=number, cache=plain.cache))
+def _within_drop(search: _Search, name: str) -> None:
+    """Try everything in one scheme, then the fastest choice that is expected to keep the drop.
+
+    Coarser ones after that while they keep it; where it does not, finer ones until one does.
+    """
+    trials, points = search.trials, search.goal.points
+    for one, choice in _coarse(search.memory.layers, name).items():
+        trials.choice(choice, one)
+    budget = decisions_kept(trials.measure.cases, points)
+    layers, harms = search.harms(budget)
+    room, coarser = _room(trials.points[0], layers), None
+    least = min((harm for found in harms.values() for harm in found.values()), default=0.0)
+    for _ in range(TRIALS):
+        search.deadline.check()
+        chosen = choose(layers, harms, Budget(harm=budget, bytes=room)) or choose(layers, harms, Budget(harm=budget))
+        found = trials.choice(chosen or {})
+        kept = found.drop <= points and found.answers
+        coarser = kept if coarser is None else coarser
+        if kept != coarser:
+            return
+        # What harms most for the time that it saves changes its scheme first.
+        spent = sum(harms.get(layer, {}).get(used, 0.0) for layer, used in (chosen or {}).items())
+        budget = 2.0 * max(budget, least) if kept else 0.5 * min(budget, spent)
 
 
 def _coarse(layers: Sequence[Layer], name: str) -> dict[str, Mapping[str, str]]:
@@ -157,76 +141,46 @@ def _coarse(layers: Sequence[Layer], name: str) -> dict[str, Mapping[str, str]]:
     }
 
 
-def _within_drop(
-    trials: _Trials, layers: Sequence[Layer], harms: Mapping[str, Mapping[str, float]],
-    wanted: tuple[float, float], end: float,
-) -> None:  # fmt: skip
-    """Try the fastest choice that is expected to keep the drop, and finer ones until one does.
-
-    ``wanted`` is the drop in points, and the harm that it is expected to stand.
-    """
-    points, budget = wanted
-    room = _room(trials.points[0], layers)
-    for _ in range(TRIALS):
-        if monotonic() > end:
-            return
-        chosen = choose(layers, harms, Budget(harm=budget, bytes=room)) or choose(layers, harms, Budget(harm=budget))
-        chosen = chosen or {layer.name: "fp32" for layer in layers}
-        found = trials.choice(chosen)
-        if found.drop <= points and found.answers:
-            return
-        # What harms most for the time that it saves goes to a finer scheme first.
-        budget = 0.5 * min(budget, sum(harms.get(name, {}).get(used, 0.0) for name, used in chosen.items()))
-
-
 def _room(whole: Point, layers: Sequence[Layer]) -> float:
     """The bytes that the layers may have in a bundle SMALLER than the one in float32."""
     return whole.bytes / SMALLER - (whole.bytes - sum(layer.costs["fp32"].bytes for layer in layers))
 
 
-def _under_limits(
-    trials: _Trials, layers: Sequence[Layer], harms: Mapping[str, Mapping[str, float]], goal: Goal, end: float
-) -> None:
-    """Try the choice with the least harm under the limits, a little lower where the finished bundle is above them.
-
-    Raises ParityError where no choice keeps them.
-    """
+def _under_limits(search: _Search, name: str) -> None:
+    """Try the least there is, then the choice with the least harm under the limits, lower where it is above them."""
+    trials, size, ms = search.trials, search.goal.most_bytes, search.goal.most_ms
+    every = search.memory.layers
+    least = trials.choice({each.name: min(each.costs, key=lambda used: each.costs[used].bytes) for each in every},
+                          "all smallest")  # fmt: skip
+    if least.bytes > size:
+        return  # there is nothing to look for
+    if search.goal.latency_limit is not None:
+        trials.choice({each.name: min(each.costs, key=lambda used: each.costs[used].ms) for each in every},
+                      "all fastest")  # fmt: skip
+    layers, harms = search.harms(0.0)
     whole = trials.points[0]
-    size = math.inf if goal.size_limit is None else 1e6 * goal.size_limit
-    ms = math.inf if goal.latency_limit is None else goal.latency_limit
-    fixed_size = whole.bytes - sum(layer.costs["fp32"].bytes for layer in layers)
-    fixed_ms = max(0.0, whole.ms - sum(layer.costs["fp32"].ms for layer in layers))
-    room = [size - fixed_size, ms - fixed_ms]
+    room = [
+        size - (whole.bytes - sum(layer.costs["fp32"].bytes for layer in layers)),
+        ms - max(0.0, whole.ms - sum(layer.costs["fp32"].ms for layer in layers)),
+    ]
     for _ in range(TRIALS):
-        budget = Budget(bytes=None if room[0] == math.inf else room[0], ms=None if room[1] == math.inf else room[1])
-        chosen = choose(layers, harms, budget)
+        chosen = choose(layers, harms, Budget(bytes=room[0], ms=room[1]))
         if chosen is None:
-            break
+            return
         found = trials.choice(chosen)
-        if (found.bytes <= size and found.ms <= ms) or monotonic() > end:
+        if found.bytes <= size and found.ms <= ms:
             return
         room = [room[0] - max(0.0, 1.02 * (found.bytes - size)), room[1] - max(0.0, 1.02 * (found.ms - ms))]
-    least_size = fixed_size + sum(min(cost.bytes for cost in layer.costs.values()) for layer in layers)
-    least_ms = fixed_ms + sum(min(cost.ms for cost in layer.costs.values()) for layer in layers)
-    if not goal.best_effort:
-        raise ParityError(
-            f"no choice of schemes keeps --size-limit {goal.size_limit} and --latency-limit {goal.latency_limit}: the "
-            f"least is about {least_size / 1e6:.1f} MB, and {least_ms:.2f} ms here. Nothing was written; raise the "
-            "limit, or add --best-effort"
-        )
-    trials.choice({layer.name: min(layer.costs, key=lambda used: layer.costs[used].bytes) for layer in layers})
 
 
-def _best(points: Sequence[Point], goal: Goal, cases: Sequence[verify.Case]) -> Point:
+def _best(trials: Trials, goal: Goal) -> Point:
     """The fastest of the small ones that keep the drop, timed again in turns; under limits the one that loses least.
 
     Where none of those that keep the drop is SMALLER than float32, the fastest of all.
     """
     if goal.limited:
-        size = math.inf if goal.size_limit is None else 1e6 * goal.size_limit
-        ms = math.inf if goal.latency_limit is None else goal.latency_limit
-        under = [point for point in points if point.bytes <= size and point.ms <= ms and point.answers]
-        return min(under or points[-1:], key=lambda point: (point.drop, point.ms))
+        return _best_under(trials, goal)
+    points = trials.points
     good = [point for point in points if point.drop <= goal.points and point.answers]
     if not good:
         best = min(points, key=lambda point: point.drop)
@@ -238,17 +192,31 @@ def _best(points: Sequence[Point], goal: Goal, cases: Sequence[verify.Case]) -> 
             )
         return best
     good = [point for point in good if SMALLER * point.bytes <= points[0].bytes] or good
-    if len(good) == 1:
-        return good[0]
-    timed = [[milliseconds(point.folder, cases) for point in good] for _ in range(ROUNDS)]
-    again = [replace(point, ms=median(each)) for point, each in zip(good, zip(*timed, strict=True), strict=True)]
-    return min(again, key=lambda point: point.ms)
+    return good[0] if len(good) == 1 else min(trials.timed_again(good), key=lambda point: point.ms)
 
 
-def milliseconds(folder: Path, cases: Sequence[verify.Case]) -> float:
-    """Of an answer, or of a token of a generator."""
-    latency = verify.measure_latency(folder, cases)
-    return latency["token_ms"] if "token_ms" in latency else latency["answer_ms"]
+def _best_under(trials: Trials, goal: Goal) -> Point:
+    right = [point for point in trials.points if point.answers] or trials.points
+    if goal.latency_limit is not None:
+        right = trials.timed_again(right)
+    under = [point for point in right if point.answers and goal.excess(point.bytes, point.ms) <= 1]
+    if under:
+        return min(under, key=lambda point: (point.drop, point.ms))
+    if not goal.best_effort:
+        smallest, fastest = min(point.bytes for point in right), min(point.ms for point in right)
+        raise ParityError(
+            f"{goal.limits} was not reached: of the bundles that answer like the checkpoint the smallest has "
+            f"{smallest / 1e6:.3g} MB, and the fastest takes {fastest:.3g} ms here. Nothing was written; raise the "
+            "limit or --search-minutes, or add --best-effort to keep the nearest"
+        )
+    return min(right, key=lambda point: goal.excess(point.bytes, point.ms))
+
+
+def _unfinished(trials: Trials, memory: Memory, goal: Goal) -> str:
+    """What the time was not enough for."""
+    thrown = f"; {trials.under_way} was being measured and is not counted" if trials.under_way else ""
+    layers = f"{len(memory.harms)} of {len(memory.layers)} layers" if memory.layers else "no layer"
+    return f"the search ended after {goal.minutes:g} minutes: {layers} had been measured alone{thrown}"
 
 
 def _split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -261,20 +229,21 @@ def _split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 
 
 def _names(maker: Maker, goal: Goal) -> tuple[str, ...]:
-    names = DECODER if maker.checkpoint.task == "text-generation" else ENCODER
+    names = SCHEMES.get(maker.checkpoint.task, ENCODER)
     return (*names, "int4-64") if goal.limited else names
 
 
-def _layers(maker: Maker, cases: Sequence[verify.Case], names: Sequence[str]) -> list[Layer]:
-    """Every layer with its cost in each scheme, for a run of as many tokens as half of the inputs have."""
+def _layers(maker: Maker, cases: Sequence[verify.Case], names: Sequence[str], deadline: Deadline) -> list[Layer]:
+    """Every layer with its cost in each scheme: of an answer to the median text, or of a token of a generator."""
     checkpoint = maker.checkpoint
-    tokens = 1 if checkpoint.task == "text-generation" else int(median(len(case.ids) for case in cases))
+    text = int(median(len(case.ids) for case in cases))
     schemes = {name: maker.scheme(name) for name in names}
 
     def candidates(kind: str) -> list[Scheme]:
+        deadline.check()
         return [used for name, used in schemes.items() if kind != TABLE or name in TABLES]
 
-    probe = Probe(candidates, tokens)
+    probe = Probe(candidates, text if maker.draft.serves[0] in ENCODERS else 1, text)
     checkpoint.architecture.build(checkpoint.weights, checkpoint.config, probe, checkpoint.wanted).close()
     return list(probe.layers.values())
 
@@ -296,17 +265,12 @@ def _known(memory: Memory) -> tuple[list[Layer], Mapping[str, Mapping[str, float
 
 
 def _cases_of(maker: Maker, rows: Sequence[Row]) -> list[verify.Case]:
-    """Texts of a classifier's rows with torch's answers; none of other tasks, whose rows are no plain texts."""
-    from edgelm_export.graph_reference import reference_of
-
-    draft, checkpoint = maker.draft, maker.checkpoint
-    texts = [str(row["text"]) for row in rows if row.get("text")][:TUNING_TEXTS]
-    if checkpoint.task != "text-classification" or checkpoint.wanted.pairs or not texts:
-        return []
-    tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
-    read = [verify.row_of(tokenizer, None, text) for text in texts]
-    answers = reference_of(checkpoint).logits(read)
-    return [
-        verify.Case(draft.serves[0], text, row.ids, expected)
-        for text, row, expected in zip(texts, read, answers, strict=True)
-    ]
+    """What the model reads of the rows, with torch's answers."""
+    draft = maker.draft
+    inputs: list[tuple[str, Text]]
+    if draft.serves[0] in ENCODERS:
+        texts = [(str(row["text"]), str(row.get("text_pair", ""))) for row in rows]
+        inputs = [(draft.serves[0], pair if draft.pairs else pair[0]) for pair in texts]
+    else:
+        inputs = [(pair.task, pair.source) for pair in taskmetrics.evaluation_pairs(rows, draft.serves)]
+    return verify.consult(maker.checkpoint, draft, inputs=inputs[:TUNING_TEXTS])[0] if inputs else []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from edgelm_export import verify
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.quantize import Scheme
 from edgelm_export.quantize.per_layer import PerLayer
+from edgelm_export.search.deadline import Deadline, TimeIsUp
 from edgelm_export.search.layers import Layer
 from edgelm_export.search.memory import Memory
 from edgelm_runtime.manifest import Manifest
@@ -42,9 +43,9 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: at the time ``end`` (monotonic seconds), and at a layer once its harm is ``enough``."""
+    """When to stop: at the ``deadline``, and at a layer once its harm is ``enough``."""
 
-    end: float
+    deadline: Deadline
     enough: float
 
 
@@ -54,29 +55,28 @@ def measure_harms(
     """Fill ``memory.harms``: the mean distance to torch with one layer at a time quantized, everything else float32.
 
     The largest layers come first, and of a layer the fastest schemes; slower ones that are not faster than float32 or
-    come after one that harms little are left out.
+    come after one that harms little are left out. What is under way at the deadline is thrown away.
     """
     plain = maker.scheme("fp32")
     order = sorted(layers, key=lambda layer: -layer.costs["fp32"].bytes)
-    with tqdm(total=len(order), desc="layers", unit="layer", disable=None) as bar:
+    with tqdm(total=len(order), desc="layers", unit="layer", disable=None) as bar, suppress(TimeIsUp):
         for layer in order:
             for used in sorted(set(layer.costs) - {"fp32"}, key=lambda name: layer.costs[name].ms):
-                if monotonic() > limits.end:
-                    return
                 harm = memory.harms.get(layer.name, {}).get(used)
                 if harm is None:
                     chosen = PerLayer({layer.name: maker.scheme(used)}, plain, name="probe")
-                    harm = _distance(maker, chosen, cases)
+                    harm = _distance(maker, chosen, cases, limits.deadline)
                     memory.note(layer.name, used, harm)
                 if harm <= limits.enough:
                     break
             bar.update()
 
 
-def _distance(maker: Maker, used: Scheme, cases: Sequence[verify.Case]) -> float:
+def _distance(maker: Maker, used: Scheme, cases: Sequence[verify.Case], deadline: Deadline) -> float:
+    deadline.check()
     folder = maker.bundle(used)
     try:
-        return verify.measure_parity(folder, cases).mean
+        return verify.mean_distance(folder, cases, deadline.check)
     finally:
         shutil.rmtree(folder)
 
