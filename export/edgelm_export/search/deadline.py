@@ -17,7 +17,12 @@ class Deadline:
 
     end: float = math.inf
 
+    @property
+    def passed(self) -> bool:
+        """Whether the end is over."""
+        return monotonic() > self.end
+
     def check(self) -> None:
         """Raise TimeIsUp after the end."""
-        if monotonic() > self.end:
+        if self.passed:
             raise TimeIsUp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from edgelm_runtime.tasks import ENCODERS
 from edgelm_runtime.tasks.reading import Text
 
 TUNING, TUNING_TEXTS = 5, 64  # one of so many evaluation rows, and how many of them at the most
-TRIALS = 8
+TRIALS = 6
 MEASURING = 0.6  # of the minutes, for the layers one at a time
 SMALLER = 3.3  # times than in float32 is what a choice for speed has to be, where one keeps the drop
 # Of a generator none whose scale depends on the neighbours: other beams or answers would change it.
@@ -108,26 +109,29 @@ class _Search:
 def _within_drop(search: _Search, name: str) -> None:
     """Try everything in one scheme, then the fastest choice that is expected to keep the drop.
 
-    Coarser ones after that while they keep it; where it does not, finer ones until one does.
+    A finer one where it does not. Where it does, and everything in its fastest scheme did not, a coarser one: the harm
+    that may be is halved, in logarithms, between the most that kept the drop and the least that did not.
     """
     trials, points = search.trials, search.goal.points
-    for one, choice in _coarse(search.memory.layers, name).items():
-        trials.choice(choice, one)
+    tried = [trials.choice(choice, one) for one, choice in _coarse(search.memory.layers, name).items()]
     budget = decisions_kept(trials.measure.cases, points)
     layers, harms = search.harms(budget)
-    room, coarser = _room(trials.points[0], layers), None
-    least = min((harm for found in harms.values() for harm in found.values()), default=0.0)
+    room, kept, lost = _room(trials.points[0], layers), 0.0, _harm(tried[-1].layers, harms)
     for _ in range(TRIALS):
         search.deadline.check()
         chosen = choose(layers, harms, Budget(harm=budget, bytes=room)) or choose(layers, harms, Budget(harm=budget))
         found = trials.choice(chosen or {})
-        kept = found.drop <= points and found.answers
-        coarser = kept if coarser is None else coarser
-        if kept != coarser:
+        if found.keeps(points):
+            kept = budget
+        else:  # what harms most for the time that it saves goes to a finer scheme first
+            lost = min(budget, _harm(found.layers, harms))
+        if (found.keeps(points) and tried[-1].keeps(points)) or lost <= 2.0 * kept:
             return
-        # What harms most for the time that it saves changes its scheme first.
-        spent = sum(harms.get(layer, {}).get(used, 0.0) for layer, used in (chosen or {}).items())
-        budget = 2.0 * max(budget, least) if kept else 0.5 * min(budget, spent)
+        budget = math.sqrt(kept * lost) if kept else 0.5 * lost
+
+
+def _harm(chosen: Mapping[str, str], harms: Mapping[str, Mapping[str, float]]) -> float:
+    return sum(harms.get(layer, {}).get(used, 0.0) for layer, used in chosen.items())
 
 
 def _coarse(layers: Sequence[Layer], name: str) -> dict[str, Mapping[str, str]]:
@@ -181,7 +185,7 @@ def _best(trials: Trials, goal: Goal) -> Point:
     if goal.limited:
         return _best_under(trials, goal)
     points = trials.points
-    good = [point for point in points if point.drop <= goal.points and point.answers]
+    good = [point for point in points if point.keeps(goal.points)]
     if not good:
         best = min(points, key=lambda point: point.drop)
         if not goal.best_effort:
@@ -234,17 +238,21 @@ def _names(maker: Maker, goal: Goal) -> tuple[str, ...]:
 
 
 def _layers(maker: Maker, cases: Sequence[verify.Case], names: Sequence[str], deadline: Deadline) -> list[Layer]:
-    """Every layer with its cost in each scheme: of an answer to the median text, or of a token of a generator."""
+    """Every layer with its cost in each scheme: of an answer to the median text, or of a token of a generator.
+
+    Raises:
+        TimeIsUp: the deadline passed before the last of them was measured.
+    """
     checkpoint = maker.checkpoint
     text = int(median(len(case.ids) for case in cases))
     schemes = {name: maker.scheme(name) for name in names}
 
     def candidates(kind: str) -> list[Scheme]:
-        deadline.check()
-        return [used for name, used in schemes.items() if kind != TABLE or name in TABLES]
+        return [] if deadline.passed else [used for name, used in schemes.items() if kind != TABLE or name in TABLES]
 
     probe = Probe(candidates, text if maker.draft.serves[0] in ENCODERS else 1, text)
     checkpoint.architecture.build(checkpoint.weights, checkpoint.config, probe, checkpoint.wanted).close()
+    deadline.check()
     return list(probe.layers.values())
 
 

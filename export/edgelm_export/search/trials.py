@@ -47,6 +47,10 @@ class Point:
         """Whether it answers like the checkpoint, as every export must."""
         return self.parity.within(verify.TOLERANCES[self.precision])
 
+    def keeps(self, drop: float) -> bool:
+        """Whether it loses no more than ``drop`` points, and answers like the checkpoint."""
+        return self.drop <= drop and self.answers
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -71,6 +75,8 @@ class Trials:
     def __init__(
         self, maker: Maker, cases: Sequence[verify.Case], rows: Sequence[Row], goldens: Sequence[verify.Case]
     ) -> None:
+        if len(rows) < 2:
+            raise _too_few(rows)
         self._maker = maker
         self._deadline = Deadline()
         self.metric = ""
@@ -131,7 +137,7 @@ class Trials:
             found = taskmetrics.evaluate_bundle(folder, self._maker.draft.serves, measure.rows, each)
         changes = taskmetrics.differences(measure.torch, found)
         if not changes:
-            raise InputError(f"{len(measure.rows)} rows are left to evaluate on; give at least 20, better thousands")
+            raise _too_few(measure.rows)
         worst = min(changes, key=lambda change: change.difference)
         self.metric = worst.metric
         size = measure.extra_bytes + sum(path.stat().st_size for path in folder.iterdir())
@@ -142,6 +148,10 @@ class Trials:
         )  # fmt: skip
         self.points.append(point)
         return point
+
+
+def _too_few(rows: Sequence[Row]) -> InputError:
+    return InputError(f"{len(rows)} rows are left to evaluate on; give at least 20, better thousands")
 
 
 def milliseconds(folder: Path, cases: Sequence[verify.Case]) -> float:
