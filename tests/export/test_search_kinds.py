@@ -24,11 +24,11 @@ from tests.export.rows import reviews, write_rows
 from tests.export.seq2seq import save, seq2seq
 
 LABELS = {"num_labels": 2, "id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
-ROWS, LENGTH = 24, 14
-LAYERS = 10  # of the GPT-2
+ROWS, LENGTH = 20, 10
+LAYERS = 6  # of the GPT-2
 MADE: dict[str, Callable[[Path], Path]] = {
-    "gpt2": lambda folder: _generator(folder, tiny.gpt2(spread=0.1)),
-    "llama": lambda folder: _generator(folder, tiny.decoder("llama", spread=0.1)),
+    "gpt2": lambda folder: _generator(folder, tiny.gpt2(spread=0.1, n_layer=1)),
+    "llama": lambda folder: _generator(folder, tiny.decoder("llama", spread=0.1, num_hidden_layers=1)),
     "t5": lambda folder: save(folder, seq2seq("t5", num_layers=1), {"max_length": LENGTH}),
     "bart": lambda folder: save(folder, seq2seq("bart", encoder_layers=1, decoder_layers=1), {"max_length": LENGTH}),
     "albert": lambda folder: graphs.save(folder, "albert", graphs.TASKS[0], **LABELS),
