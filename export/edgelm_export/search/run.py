@@ -80,6 +80,8 @@ def search(maker: Maker, cases: Sequence[verify.Case], rows: Sequence[Row], goal
             memory.save()
         look = _under_limits if goal.limited else _within_drop
         look(_Search(maker, trials, memory, goal, deadline), names[0])
+        if 0 < len(memory.harms) < len(memory.layers):
+            unfinished = _unfinished(trials, memory, goal)
     except TimeIsUp:
         unfinished = _unfinished(trials, memory, goal)
     point = _best(trials, goal)
@@ -220,7 +222,7 @@ def _unfinished(trials: Trials, memory: Memory, goal: Goal) -> str:
     """What the time was not enough for."""
     thrown = f"; {trials.under_way} was being measured and is not counted" if trials.under_way else ""
     layers = f"{len(memory.harms)} of {len(memory.layers)} layers" if memory.layers else "no layer"
-    return f"the search ended after {goal.minutes:g} minutes: {layers} had been measured alone{thrown}"
+    return f"{goal.minutes:g} minutes were not enough for the whole search: {layers} had been measured alone{thrown}"
 
 
 def _split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
