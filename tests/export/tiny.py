@@ -27,6 +27,7 @@ from edgelm_export.finetune.base import TEMPLATES, train_bert_tokenizer, train_g
 from edgelm_export.quantize import scheme
 from edgelm_export.reference import Reference
 from edgelm_export.texts import ATTRIBUTES, REVIEWS
+from edgelm_export.vector import Vector
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.session import SessionOptions, create_session, run
 
@@ -192,6 +193,7 @@ def input_ranges(model: Any) -> dict[str, Any]:
     reference = Reference.__new__(Reference)
     reference.model, reference._start = model, []
     reference._wanted = families.Wanted("text-generation", CONTEXT)
+    reference._vector = Vector(reference._wanted)
     return reference.logits_and_ranges(rows(model.config.vocab_size, (CONTEXT,) * 8, seed=2))[1]
 
 

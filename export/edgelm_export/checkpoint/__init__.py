@@ -59,7 +59,9 @@ class Checkpoint:
         Of all that are there where the graph was not built from them.
         """
         built = graph_kind(self.architecture) == "built"
-        return 4 * (self.weights.elements_read if built else self.weights.elements)
+        arrays = [array for layer in self.wanted.dense for array in (layer.weight, layer.bias) if array is not None]
+        read = self.weights.elements_read if built else self.weights.elements
+        return 4 * (read + sum(array.size for array in arrays))
 
 
 def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path(), *, pairs: bool = False) -> Checkpoint:

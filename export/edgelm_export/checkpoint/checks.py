@@ -82,7 +82,9 @@ def _task(reading: Reading) -> str:
     sentence = reading.sentence
     if sentence is None:
         raise Note(f"{reading.task} with mean pooling: the folder has no modules.json that says otherwise")
-    return f"{reading.task} with {sentence.pooling} pooling{', normalized' if sentence.normalize else ''}"
+    layers = (f"a layer of {each.weight.shape[1]} ({each.activation})" for each in reading.dense)
+    parts = [f"{sentence.pooling} pooling", *layers, *(["normalized"] if sentence.normalize else [])]
+    return f"{reading.task} with {', '.join(parts)}"
 
 
 def _weights(reading: Reading) -> str:

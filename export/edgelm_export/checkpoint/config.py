@@ -62,6 +62,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     return complete
 
 
+def hidden_size(config: Mapping[str, Any]) -> int:
+    """The width of a token's vector, whatever the architecture calls it."""
+    from transformers import CONFIG_MAPPING
+
+    return int(CONFIG_MAPPING[config["model_type"]].from_dict(dict(config)).hidden_size)
+
+
 def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None) -> str:
     """Hugging Face's task name of the checkpoint: its head, named by `architectures`, decides."""
     from optimum.exporters.tasks import TasksManager

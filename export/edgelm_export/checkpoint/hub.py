@@ -7,13 +7,18 @@ from pathlib import Path
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
 # What an export reads of a folder; all else of a repository (other frameworks, training states) stays where it is.
-READ = (
-    "*config.json", "[0-9]_*/config.json", "modules.json", "model.safetensors", "model-*.safetensors",
-    "model.safetensors.index.json", "adapter_model.safetensors", "tokenizer.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model",
-    "sentencepiece.bpe.model", "chat_template.jinja", "prompts.json",
+_OF_A_MODEL = (
+    "*config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "tokenizer.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model",
+    "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
-PICKLES = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
+_PICKLES_OF_A_MODEL = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
+_MODULE = "[0-9]_*"  # the folder of a module of sentence-transformers
+READ = (
+    *_OF_A_MODEL, *(f"{_MODULE}/{name}" for name in _OF_A_MODEL), "modules.json", "adapter_model.safetensors",
+    "chat_template.jinja", "prompts.json",
+)  # fmt: skip
+PICKLES = (*_PICKLES_OF_A_MODEL, *(f"{_MODULE}/{name}" for name in _PICKLES_OF_A_MODEL), "adapter_model.bin")
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
 ONNX = ("model.onnx", "model.onnx_data", "model.onnx.data")
@@ -31,7 +36,9 @@ def download(name: str, *, allow_pickle: bool) -> Path:
     wanted = [*READ, *(PICKLES if allow_pickle else ())]
     try:
         folder = Path(snapshot_download(name, allow_patterns=wanted))
-        if not any(any(folder.rglob(pattern)) for pattern in WEIGHTS):
+        # A layer after pooling is no model: its weights may lie beside a graph alone.
+        weights = (path for pattern in WEIGHTS for path in folder.rglob(pattern))
+        if all("Dense" in path.parent.name for path in weights):
             folder = Path(snapshot_download(name, allow_patterns=[*wanted, *ONNX]))
         return folder
     except HFValidationError as error:

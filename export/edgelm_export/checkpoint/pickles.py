@@ -12,13 +12,18 @@ import torch
 
 from edgelm_export.checkpoint.config import read_json
 from edgelm_export.checkpoint.hub import READ
+from edgelm_export.checkpoint.sentence import module_folders
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
 WHOLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
 def is_pickled(folder: Path) -> bool:
-    """Whether the folder has its weights in pickles alone."""
+    """Whether the folder, or one of a module in it, has its weights in pickles alone."""
+    return any(map(_is_pickled, [folder, *module_folders(folder)]))
+
+
+def _is_pickled(folder: Path) -> bool:
     pickled = (folder / WHOLE).is_file() or (folder / INDEX).is_file()
     return pickled and not any(folder.glob("model*.safetensors"))
 
@@ -32,10 +37,16 @@ def unpickle(folder: Path, into: Path) -> Path:
     from huggingface_hub import save_torch_state_dict
 
     copy_small(folder, into)
-    tensors: dict[str, torch.Tensor] = {}
-    for path in _files(folder):
-        tensors.update(_tensors(path))
-    save_torch_state_dict(tensors, into)
+    for each in [folder, *module_folders(folder)]:
+        place = into / each.relative_to(folder)
+        if not _is_pickled(each):
+            for path in each.glob("model*.safetensors"):
+                (place / path.name).symlink_to(path.resolve())
+            continue
+        tensors: dict[str, torch.Tensor] = {}
+        for path in _files(each):
+            tensors.update(_tensors(path))
+        save_torch_state_dict(tensors, place)
     return into
 
 

@@ -14,6 +14,7 @@ from edgelm_export.checkpoint import text2text
 from edgelm_export.checkpoint.config import (
     check_task,
     generation_defaults,
+    hidden_size,
     labels_of,
     problem_type_of,
     read_config,
@@ -21,6 +22,7 @@ from edgelm_export.checkpoint.config import (
     readable_folder,
     task_of,
 )
+from edgelm_export.checkpoint.dense import read_dense
 from edgelm_export.checkpoint.sentence import Sentence, read_sentence
 from edgelm_export.checkpoint.tokenizer import read_tokenizer
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
@@ -79,6 +81,13 @@ class Reading:
         return check_task("feature-extraction", self.config, self.architecture.TASKS, self.asked_task)
 
     @cached_property
+    def dense(self) -> tuple[families.Dense, ...]:
+        """The layers that a sentence-transformers folder has after pooling."""
+        if self.sentence is None or not self.sentence.dense:
+            return ()
+        return read_dense(self.sentence.dense, hidden_size(self.config))
+
+    @cached_property
     def weights(self) -> Safetensors:
         """The tensors; those of an ONNX file have no names to ask for."""
         if not is_onnx(self.folder):
@@ -135,4 +144,4 @@ class Reading:
             return families.Wanted(self.task, context, pairs=self.pairs)
         if self.sentence is None:
             return families.Wanted(self.task, context, "mean")
-        return families.Wanted(self.task, context, self.sentence.pooling, self.sentence.normalize)
+        return families.Wanted(self.task, context, self.sentence.pooling, self.sentence.normalize, dense=self.dense)

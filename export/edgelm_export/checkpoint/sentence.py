@@ -21,10 +21,14 @@ _OLD_POOLINGS = {
 
 @dataclass(frozen=True)
 class Sentence:
-    """What a sentence-transformers folder asks for; ``folder`` is that of the transformer."""
+    """What a sentence-transformers folder asks for.
+
+    ``folder`` is that of the transformer, ``dense`` are those of the layers after pooling.
+    """
 
     folder: Path
     pooling: str
+    dense: tuple[Path, ...]
     normalize: bool
     max_tokens: int | None
     lowercase: bool
@@ -38,13 +42,13 @@ def read_sentence(folder: Path) -> Sentence | None:
     """
     if not (folder / MODULES).is_file():
         return None
-    listed = read_json_array(folder / MODULES)
-    modules = [(str(module.get("type", "")).rpartition(".")[2], str(module.get("path", ""))) for module in listed]
+    modules = _modules(folder / MODULES)
     kinds = [kind for kind, _ in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+    end = -1 if kinds[-1:] == ["Normalize"] else len(kinds)
+    if kinds[:2] != ["Transformer", "Pooling"] or any(kind != "Dense" for kind in kinds[2:end]):
         raise UnsupportedCheckpoint(
             f"{folder / MODULES}: the modules {', '.join(kinds) or 'none'} are not honoured by this exporter; "
-            "accepted: Transformer, Pooling, and Normalize after them or not"
+            "accepted: Transformer, Pooling, then any number of Dense, then Normalize or not"
         )
     (_, transformer), (_, pooling) = modules[:2]
     _check_prompt(folder)
@@ -55,9 +59,28 @@ def read_sentence(folder: Path) -> Sentence | None:
         raise UnsupportedCheckpoint(f"{place}: transformer_task is {asked!r}; accepted: feature-extraction")
     limit = settings.get("max_seq_length")
     return Sentence(
-        place, _pooling(folder / pooling / "config.json"), "Normalize" in kinds,
+        place, _pooling(folder / pooling / "config.json"), tuple(folder / path for _, path in modules[2:end]),
+        "Normalize" in kinds,
         int(limit) if limit else None, bool(settings.get("do_lower_case")),
     )  # fmt: skip
+
+
+def module_folders(folder: Path) -> list[Path]:
+    """The folders of the modules of a sentence-transformers folder beside its own; none of another."""
+    if not (folder / MODULES).is_file():
+        return []
+    return [folder / path for _, path in _modules(folder / MODULES) if path and (folder / path).is_dir()]
+
+
+def _modules(path: Path) -> list[tuple[str, str]]:
+    """The kind and the folder of every module; a kind that is none of sentence-transformers' has its whole name."""
+    modules = []
+    for module in read_json_array(path):
+        kind, place = str(module.get("type", "")), str(module.get("path", ""))
+        if Path(place).is_absolute() or ".." in Path(place).parts:
+            raise UnsupportedCheckpoint(f"{path} names {place!r}, which is not in the folder; save the model again")
+        modules.append((kind.rpartition(".")[2] if kind.startswith("sentence_transformers.") else kind, place))
+    return modules
 
 
 def _pooling(path: Path) -> str:

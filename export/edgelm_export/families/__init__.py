@@ -31,13 +31,32 @@ class Weights(Protocol):
         """Whether the checkpoint has that tensor."""
 
 
+# By torch's class: the operator of ONNX.
+DENSE_ACTIVATIONS: Mapping[str, str] = {
+    "Identity": "Identity", "Tanh": "Tanh", "ReLU": "Relu", "GELU": "Gelu", "Sigmoid": "Sigmoid",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A layer that a vector goes through after pooling: ``activation(x @ weight + bias)``.
+
+    ``weight`` is float32 [in, out], ``bias`` [out]; ``activation`` is one of ``DENSE_ACTIVATIONS``.
+    """
+
+    name: str
+    weight: NDArray[Any]
+    bias: NDArray[Any] | None
+    activation: str
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a graph is to give.
 
     ``task`` is Hugging Face's name, ``context`` the most tokens of an input. For feature-extraction ``pooling`` is
-    "mean", "cls" or "lasttoken", and ``normalize`` gives vectors of length 1. With ``pairs`` an encoder that tells
-    segments apart has the input ``token_type_ids`` beside ``input_ids``.
+    "mean", "cls" or "lasttoken", ``dense`` are the layers after it, and ``normalize`` gives vectors of length 1. With
+    ``pairs`` an encoder that tells segments apart has the input ``token_type_ids`` beside ``input_ids``.
     """
 
     task: str
@@ -45,6 +64,7 @@ class Wanted:
     pooling: str = ""
     normalize: bool = False
     pairs: bool = False
+    dense: tuple[Dense, ...] = ()
 
 
 class Family(Protocol):

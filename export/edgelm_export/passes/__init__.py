@@ -37,12 +37,9 @@ def prepared(model: ir.Model, *, pairs: bool, where: str) -> Prepared:
         UnsupportedCheckpoint: inputs that are not those of an encoder.
     """
     from onnxscript.optimizer import optimize_ir
-    from onnxscript.version_converter import convert_version
 
+    convert(model)
     with quiet():
-        common.InlinePass()(model)
-        if model.graph.opset_imports[""] != OPSET:
-            convert_version(model, OPSET, fallback=True)
         fill_inputs(model, pairs=pairs, where=where)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         common.ShapeInferencePass()(model)
@@ -60,6 +57,16 @@ def prepared(model: ir.Model, *, pairs: bool, where: str) -> Prepared:
         ):  # fmt: skip
             each(model)
     return Prepared(model, fused)
+
+
+def convert(model: ir.Model) -> None:
+    """Bring a graph to one list of nodes with the operators of OPSET, in place."""
+    from onnxscript.version_converter import convert_version
+
+    with quiet():
+        common.InlinePass()(model)
+        if model.graph.opset_imports[""] != OPSET:
+            convert_version(model, OPSET, fallback=True)
 
 
 def _contiguous(model: ir.Model) -> None:
