@@ -50,7 +50,7 @@ class GraphSource(ABC):
     def _prepare(self, wanted: Wanted) -> ir.Model:
         from edgelm_export.passes import prepared
 
-        found = prepared(self._read(wanted), pairs=wanted.pairs, where=str(self.folder))
+        found = prepared(self._read(wanted), segments=wanted.segments, where=str(self.folder))
         counts = ", ".join(f"{count} {name}" for name, count in found.fused.items())
         print(f"edgelm: note: graph: {self._said()}; fused: {counts or 'nothing'}", file=sys.stderr)
         return found.model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -48,13 +48,12 @@ class Head:
 class Architecture:
     """What tells the families apart.
 
-    ``prefix`` is torch's name of the base model in one with a head. ``segments`` says what becomes of the table of
-    segments: "told" apart where pairs are wanted, "one" that is always the first, or "none" there.
+    ``prefix`` is torch's name of the base model in one with a head; ``segments`` says whether it has a table of them.
     """
 
     prefix: str
     head: Head
-    segments: Literal["told", "one", "none"]
+    segments: bool = True
     layers: str = "encoder.layer"
     layer: LayerNames = LayerNames()
 
@@ -113,9 +112,9 @@ def build_encoder(
 ) -> Model:  # fmt: skip
     """The serialized graph, for what is ``wanted``.
 
-    Inputs, all rows unpadded: ``input_ids`` int64 [batch, sequence], and ``token_type_ids`` of the same kind with pairs
-    where segments are told apart. Outputs, float32: ``logits`` [batch, labels] of texts, ``logits`` [batch, sequence,
-    labels] of tokens, or ``embedding`` [batch, width].
+    Inputs, all rows unpadded: ``input_ids`` int64 [batch, sequence], and ``token_type_ids`` of the same kind where
+    segments are wanted and there are several. Outputs, float32: ``logits`` [batch, labels] of texts, ``logits``
+    [batch, sequence, labels] of tokens, or ``embedding`` [batch, width].
 
     ``by_distance``, float32 [2 * context - 1, heads], is added to the attention of a token to another; the middle is
     that of a token to itself.
@@ -149,12 +148,12 @@ class _Encoder:
 
     def embedded(self, ids: Value) -> Value:
         """Words, positions and segments, added and normed: [batch, sequence, hidden]."""
-        graph, segments = self.graph, self.architecture.segments
+        graph = self.graph
         names = [self._module(f"embeddings.{part}_embeddings") for part in ("word", "position", "token_type")]
         words, places, types = names[0], self._tensor(f"{names[1]}.weight"), names[2]
-        told = segments == "told" and self.wanted.pairs and self.shape.segments > 1
-        if segments != "none" and not told:
-            # One text has one segment: its embedding is added to the positions once, here.
+        told = self.architecture.segments and self.wanted.segments and self.shape.segments > 1
+        if self.architecture.segments and not told:
+            # Every token is of the first segment: its embedding is added to the positions once, here.
             places = places + self._tensor(f"{types}.weight")[0]
         x = self.scheme.embedding(graph, ids, self._tensor(f"{words}.weight"), words)
         x = graph.add(x, self._placed(ids, places, names[1]))

@@ -98,7 +98,8 @@ class OnnxReference:
 
     def output(self, ids: Sequence[int], segments: Sequence[int]) -> NDArray[np.float32]:
         """Logits [labels] or [tokens, labels], or the pooled vector [width], of one row."""
-        rows = {"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": segments}
+        told = segments if self._wanted.segments else [0] * len(ids)
+        rows = {"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": told}
         feeds = {name: np.array([rows[name]], np.int64) for name in self._inputs}
         found: NDArray[np.float32] = run(self._session, feeds, [self._output])[0][0]
         if self._wanted.task != "feature-extraction":

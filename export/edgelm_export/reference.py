@@ -67,7 +67,7 @@ class Reference:
         if self._start:
             answer = row.answer if isinstance(row, Begun) else ()
             given["decoder_input_ids"] = torch.tensor([[*self._start, *answer]])
-        if self._wanted.pairs and isinstance(row, Row) and getattr(self.model.config, "type_vocab_size", 0) > 1:
+        if self._wanted.segments and isinstance(row, Row):
             given["token_type_ids"] = torch.tensor([row.type_ids])
         if self._wanted.task == "feature-extraction":
             vector: torch.Tensor = self._vector(self.model(**given).last_hidden_state)[0]

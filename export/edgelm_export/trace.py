@@ -64,7 +64,7 @@ def trace(model: Any, wanted: Wanted, reason: str) -> ir.Model:
 
     ids = torch.arange(_ROWS * _TOKENS).reshape(_ROWS, _TOKENS) % int(model.config.vocab_size)
     inputs = {IDS: ids, MASK: torch.ones_like(ids)}
-    if wanted.pairs and int(getattr(model.config, "type_vocab_size", 0)) > 1:
+    if wanted.segments:
         inputs[SEGMENTS] = torch.zeros_like(ids)
     options = OnnxConfig(dynamic=True, opset_version=OPSET)
     try:

@@ -32,7 +32,7 @@ from tests.export.tiny import CONTEXT, ENCODERS, TEXTS, Tensors, encoder, rows, 
 TEXT, TOKEN, FEATURE = TASKS
 LENGTHS = (1, 2, 33, CONTEXT)
 AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
-SEGMENTED = ("bert", "electra")
+SEGMENTED = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 # Every scheme, and how far from torch its logits may be on average, in standard deviations of torch's.
 SCHEMES = {
     "fp32": 1e-5, "fp16": 0.005, "int8": 0.04, "int8-mixed": 0.04, "int8-static": 0.08, "int8-blocks": 0.04,
@@ -182,7 +182,7 @@ def test_shapes_are_declared(kind: str, task: str, shape: list[int | str]) -> No
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_pairs_are_told_apart_where_the_model_does(kind: str, task: str) -> None:
-    model, want = encoder(kind, task), wanted(task, pairs=True)
+    model, want = encoder(kind, task), wanted(task, pairs=True, segments=True)
     data = built(model, want)
     inputs = [value.name for value in onnx.load_from_string(data).graph.input]
     assert inputs == ["input_ids", *(["token_type_ids"] if kind in SEGMENTED else [])]
@@ -199,7 +199,7 @@ def test_pairs_are_told_apart_where_the_model_does(kind: str, task: str) -> None
 
 @pytest.mark.parametrize("kind", SEGMENTED)
 def test_a_model_of_one_segment_reads_pairs_without(kind: str) -> None:
-    model, want = encoder(kind, type_vocab_size=1), wanted(TEXT, pairs=True)
+    model, want = encoder(kind, type_vocab_size=1), wanted(TEXT, pairs=True, segments=True)
     assert_same(model, Session(built(model, want), want), want)
 
 
@@ -310,7 +310,7 @@ def test_int8_decides_as_torch_where_the_margin_is_above_the_error(kind: str, us
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_graphs_for_other_devices_have_operators_of_onnx_alone(kind: str, task: str, used: str) -> None:
-    data = built(encoder(kind, task), wanted(task, normalize=True, pairs=True), used)
+    data = built(encoder(kind, task), wanted(task, normalize=True, pairs=True, segments=True), used)
     assert {node.domain for node in onnx.load_from_string(data).graph.node} == {""}
 
 

@@ -77,7 +77,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _prepared(folder: Path, wanted: Wanted) -> ir.Model:
-    return prepared(graph_for(folder, wanted), pairs=wanted.pairs, where="tiny").model
+    return prepared(graph_for(folder, wanted), segments=wanted.segments, where="tiny").model
 
 
 def test_the_prepared_graph_equals_torch(classifier: Path) -> None:
@@ -111,7 +111,7 @@ def test_states_are_pooled_as_the_reference_does(
 
 
 def test_pairs_keep_the_segments(classifier: Path) -> None:
-    wanted = Wanted("text-classification", CONTEXT, pairs=True)
+    wanted = Wanted("text-classification", CONTEXT, pairs=True, segments=True)
     graph = _prepared(classifier, wanted)
     assert [value.name for value in graph.graph.inputs] == ["input_ids", "token_type_ids"]
     session = create_session(placed(graph, scheme("fp32"), "tiny").graph, SessionOptions(1))

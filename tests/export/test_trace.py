@@ -46,7 +46,7 @@ def _wanted(task: str) -> Wanted:
 def _traced(kind: str, task: str) -> tuple[Any, ir.Model]:
     """torch's model, and its prepared graph."""
     made = model(kind, task)
-    return made, prepared(trace(made, _wanted(task), "tiny"), pairs=False, where="tiny").model
+    return made, prepared(trace(made, _wanted(task), "tiny"), segments=False, where="tiny").model
 
 
 @pytest.mark.parametrize(("kind", "task"), TRIED)

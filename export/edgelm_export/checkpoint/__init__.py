@@ -73,9 +73,9 @@ def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path()
     """
     reading = Reading(folder, task, target, pairs)
     require(reading)
-    tokenizer_json, spec = reading.tokenizer
+    tokenizer = reading.tokenizer
     return Checkpoint(
-        reading.folder, reading.config, reading.family, reading.weights, tokenizer_json, spec,
+        reading.folder, reading.config, reading.family, reading.weights, tokenizer.json, tokenizer.spec,
         reading.wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
         decoder=reading.decoder,
     )  # fmt: skip

@@ -120,12 +120,18 @@ def _numbers(reading: Reading) -> str:
 
 
 def _tokenizer(reading: Reading) -> str:
-    stored, spec = reading.tokenizer
+    stored, spec = reading.tokenizer.json, reading.tokenizer.spec
     ends, rows = " or ".join(map(str, spec.eos_ids)) or None, int(reading.config["vocab_size"])
     special = f"bos {spec.bos_id}, eos {ends}, pad {spec.pad_id}"
     found = f"fast, {rows} rows, {special}, inputs up to {spec.max_tokens} tokens"
     if reading.task in GENERATORS and (absent := absent_ends(reading.folder, rows)):
         raise Note(f"{found}; eos_token_id names {absent}, which the model does not have: answers end at {ends}")
+    if _numbered_for_nobody(reading):
+        raise Note(
+            f"{found}; tokenizer.json numbers the two texts of a pair, and its class does not give that to the model: "
+            "with --pairs all is of the first. If it was trained with such numbers, as transformers 4 did, add "
+            '"model_input_names": ["input_ids", "token_type_ids", "attention_mask"] to tokenizer_config.json'
+        )
     other = _split_otherwise(reading.folder, stored) if not (reading.sentence and reading.sentence.lowercase) else None
     if other:
         raise Note(
@@ -133,6 +139,12 @@ def _tokenizer(reading: Reading) -> str:
             "is followed. If it was trained with the file alone, set tokenizer_class to PreTrainedTokenizerFast"
         )
     return found
+
+
+def _numbered_for_nobody(reading: Reading) -> bool:
+    _, of_a_pair = reading.tokenizer.segments
+    classifies = reading.task == "text-classification"
+    return classifies and reading.knows_segments and any(of_a_pair) and not reading.tokenizer.told
 
 
 def _split_otherwise(folder: Path, stored: bytes) -> str | None:

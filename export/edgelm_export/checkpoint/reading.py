@@ -24,10 +24,10 @@ from edgelm_export.checkpoint.config import (
 )
 from edgelm_export.checkpoint.dense import read_dense
 from edgelm_export.checkpoint.sentence import Sentence, read_sentence
-from edgelm_export.checkpoint.tokenizer import read_tokenizer
+from edgelm_export.checkpoint.tokenizer import ReadTokenizer, read_tokenizer
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
-from edgelm_runtime.manifest import SINGLE_LABEL, DecoderSpec, TokenizerSpec
+from edgelm_runtime.manifest import SINGLE_LABEL, DecoderSpec
 
 PROMPTS_FILE = "prompts.json"
 GENERATORS = ("text-generation", "text2text-generation")
@@ -97,11 +97,28 @@ class Reading:
         return graph_weights(self.folder)
 
     @cached_property
-    def tokenizer(self) -> tuple[bytes, TokenizerSpec]:
+    def tokenizer(self) -> ReadTokenizer:
         """tokenizer.json, and what the manifest says of it."""
         if self.sentence is None:
             return read_tokenizer(self.folder, self.config)
         return read_tokenizer(self.folder, self.config, self.sentence.max_tokens, lowercase=self.sentence.lowercase)
+
+    @cached_property
+    def segments(self) -> bool:
+        """Whether the model is told which of two texts a token is of: where transformers' pipeline would tell it."""
+        alone, _ = self.tokenizer.segments
+        told = self.tokenizer.told and self.knows_segments
+        if told and any(alone):
+            raise UnsupportedCheckpoint(
+                f"{self.folder}: its tokenizer puts tokens of a single text into the segments {sorted(alone)}; "
+                "accepted: the first for all of them"
+            )
+        return told and self.pairs
+
+    @cached_property
+    def knows_segments(self) -> bool:
+        """Whether the model may have a table of several segments; of a graph it is not known."""
+        return int(self.config.get("type_vocab_size") or 0) > 1 or is_onnx(self.folder)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -139,9 +156,9 @@ class Reading:
         """What the graph is to give."""
         if self.pairs and self.task != "text-classification":
             raise UnsupportedCheckpoint(f"pairs of texts are read for text-classification, not for {self.task}")
-        context = self.tokenizer[1].max_tokens
+        context, segments = self.tokenizer.spec.max_tokens, self.segments
         if self.task != "feature-extraction":
-            return families.Wanted(self.task, context, pairs=self.pairs)
+            return families.Wanted(self.task, context, pairs=self.pairs, segments=segments)
         if self.sentence is None:
             return families.Wanted(self.task, context, "mean")
         return families.Wanted(self.task, context, self.sentence.pooling, self.sentence.normalize, dense=self.dense)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,24 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class ReadTokenizer:
+    """tokenizer.json for the runtime, and what the manifest says of it.
+
+    ``told`` says whether transformers gives the model `token_type_ids`; ``segments`` are those of the tokens of a
+    text, and of a pair.
+    """
+
+    json: bytes
+    spec: TokenizerSpec
+    told: bool
+    segments: tuple[frozenset[int], frozenset[int]]
+
+
 def read_tokenizer(
     folder: Path, config: Mapping[str, Any], max_tokens: int | None = None, *, lowercase: bool = False
-) -> tuple[bytes, TokenizerSpec]:
-    """tokenizer.json for the runtime, and what the manifest says of it.
+) -> ReadTokenizer:
+    """The tokenizer of a folder, as transformers would use it.
 
     ``max_tokens`` shortens inputs further than the model does. With ``lowercase`` that comes before all else.
 
@@ -64,4 +79,6 @@ def read_tokenizer(
     )  # fmt: skip
     # Without indentation: a third of the bytes.
     compact = json.dumps(json.loads(backend.to_str()), ensure_ascii=False, separators=(",", ":"))
-    return compact.encode(), spec
+    told = "token_type_ids" in tokenizer.model_input_names
+    segments = frozenset(backend.encode("a").type_ids), frozenset(backend.encode("a", "a").type_ids)
+    return ReadTokenizer(compact.encode(), spec, told, segments)

@@ -56,7 +56,8 @@ class Wanted:
 
     ``task`` is Hugging Face's name, ``context`` the most tokens of an input. For feature-extraction ``pooling`` is
     "mean", "cls" or "lasttoken", ``dense`` are the layers after it, and ``normalize`` gives vectors of length 1. With
-    ``pairs`` an encoder that tells segments apart has the input ``token_type_ids`` beside ``input_ids``.
+    ``pairs`` two texts are read, with ``segments`` an encoder that has a table of them is told apart which token is of
+    which, by the input ``token_type_ids`` beside ``input_ids``.
     """
 
     task: str
@@ -64,6 +65,7 @@ class Wanted:
     pooling: str = ""
     normalize: bool = False
     pairs: bool = False
+    segments: bool = False
     dense: tuple[Dense, ...] = ()
 
 

@@ -12,7 +12,7 @@ from edgelm_export.quantize import Scheme
 
 __all__ = ["TASKS", "build", "check"]
 
-ARCHITECTURE = Architecture("bert", Head("bert.pooler.dense", "tanh", "classifier"), segments="told")
+ARCHITECTURE = Architecture("bert", Head("bert.pooler.dense", "tanh", "classifier"))
 
 
 def check(config: Mapping[str, Any]) -> None:

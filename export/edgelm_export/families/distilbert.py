@@ -13,7 +13,7 @@ from edgelm_export.quantize import Scheme
 __all__ = ["TASKS", "build", "check"]
 
 ARCHITECTURE = Architecture(
-    "distilbert", Head("pre_classifier", "relu", "classifier"), segments="none", layers="transformer.layer",
+    "distilbert", Head("pre_classifier", "relu", "classifier"), segments=False, layers="transformer.layer",
     layer=LayerNames(
         "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm",
         "ffn.lin1", "ffn.lin2", "output_layer_norm",

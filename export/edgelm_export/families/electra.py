@@ -12,7 +12,7 @@ from edgelm_export.quantize import Scheme
 
 __all__ = ["TASKS", "build", "check"]
 
-ARCHITECTURE = Architecture("electra", Head("classifier.dense", "gelu", "classifier.out_proj"), segments="told")
+ARCHITECTURE = Architecture("electra", Head("classifier.dense", "gelu", "classifier.out_proj"))
 
 
 def check(config: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from edgelm_export.quantize import Scheme
 __all__ = ["TASKS", "build", "check"]
 
 ARCHITECTURE = Architecture(
-    "mpnet", Head("classifier.dense", "tanh", "classifier.out_proj"), segments="none",
+    "mpnet", Head("classifier.dense", "tanh", "classifier.out_proj"), segments=False,
     layer=LayerNames(
         "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o", "attention.LayerNorm",
     ),

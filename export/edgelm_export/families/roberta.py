@@ -12,7 +12,7 @@ from edgelm_export.quantize import Scheme
 
 __all__ = ["TASKS", "build", "check"]
 
-ARCHITECTURE = Architecture("roberta", Head("classifier.dense", "tanh", "classifier.out_proj"), segments="one")
+ARCHITECTURE = Architecture("roberta", Head("classifier.dense", "tanh", "classifier.out_proj"))
 
 
 def check(config: Mapping[str, Any]) -> None:

@@ -28,10 +28,10 @@ class Prepared:
     fused: Mapping[str, int]
 
 
-def prepared(model: ir.Model, *, pairs: bool, where: str) -> Prepared:
+def prepared(model: ir.Model, *, segments: bool, where: str) -> Prepared:
     """Prepare a graph, in place.
 
-    ``pairs`` keeps the input ``token_type_ids``; ``where`` is what messages call the graph.
+    ``segments`` keeps the input ``token_type_ids``; ``where`` is what messages call the graph.
 
     Raises:
         UnsupportedCheckpoint: inputs that are not those of an encoder.
@@ -40,7 +40,7 @@ def prepared(model: ir.Model, *, pairs: bool, where: str) -> Prepared:
 
     convert(model)
     with quiet():
-        fill_inputs(model, pairs=pairs, where=where)
+        fill_inputs(model, segments=segments, where=where)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         common.ShapeInferencePass()(model)
         fuse_norms(model)

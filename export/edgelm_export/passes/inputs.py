@@ -31,8 +31,8 @@ def check_inputs(graph: ir.Graph, where: str) -> None:
             )
 
 
-def fill_inputs(model: ir.Model, *, pairs: bool, where: str) -> None:
-    """Leave ``input_ids`` [batch, sequence], with ``pairs`` ``token_type_ids`` too; a mask is ones, segments zeros.
+def fill_inputs(model: ir.Model, *, segments: bool, where: str) -> None:
+    """Leave ``input_ids`` [batch, sequence], with ``segments`` ``token_type_ids`` too; a mask is ones, they are 0.
 
     Raises:
         UnsupportedCheckpoint: an input that is none of these, is of another type, or has a fixed size.
@@ -42,7 +42,7 @@ def fill_inputs(model: ir.Model, *, pairs: bool, where: str) -> None:
     inputs = {str(value.name): value for value in graph.inputs}
     ids = inputs[IDS]
     for name, number in FILLED.items():
-        if name in inputs and not (name == SEGMENTS and pairs):
+        if name in inputs and not (name == SEGMENTS and segments):
             _fill(graph, inputs[name], ids, number)
     for value in graph.inputs:
         value.shape = ir.Shape(["batch", "sequence"])
