@@ -16,7 +16,8 @@ from edgelm_export.families import Wanted, Weights
 from edgelm_export.graph import Model
 from edgelm_export.quantize import Scheme
 
-ONNX_FILE = "model.onnx"
+# As optimum writes it, and as the hub has it beside the weights of other frameworks.
+ONNX_FILES = ("model.onnx", "onnx/model.onnx")
 ORIGINS = {
     "built": "the graph is built from the weights",
     "traced": "no family file, so that the graph is traced with transformers' ONNX exporter",
@@ -100,13 +101,19 @@ class Imported(GraphSource):
         return graph_for(self.folder, wanted)
 
     def _said(self) -> str:
-        return f"the graph of {ONNX_FILE} is taken as it is"
+        return f"the graph of {graph_file(self.folder).relative_to(self.folder)} is taken as it is"
 
 
 def is_onnx(folder: Path) -> bool:
     """Whether the folder has an ONNX file, and no weights that a graph could be built from or traced with."""
     weights = ("model.safetensors", "model.safetensors.index.json")
-    return (folder / ONNX_FILE).is_file() and not any((folder / name).is_file() for name in weights)
+    graphs = any((folder / name).is_file() for name in ONNX_FILES)
+    return graphs and not any((folder / name).is_file() for name in weights)
+
+
+def graph_file(folder: Path) -> Path:
+    """The ONNX file of a folder that has one."""
+    return next(folder / name for name in ONNX_FILES if (folder / name).is_file())
 
 
 def architecture_of(folder: Path, model_type: str) -> families.Family:

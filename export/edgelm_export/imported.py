@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,17 @@ import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 
-from edgelm_export.architecture import ONNX_FILE
+from edgelm_export.architecture import graph_file
 from edgelm_export.checkpoint.weights import Safetensors
 from edgelm_export.families import DENSE_ACTIVATIONS, Wanted
 from edgelm_export.graph import MICROSOFT
 from edgelm_export.passes import convert
 from edgelm_export.passes.inputs import check_inputs
+from edgelm_export.passes.sessions import is_large, session_of
 from edgelm_export.vector import Vector
 from edgelm_runtime.errors import UnsupportedCheckpoint
-from edgelm_runtime.session import Session, SessionOptions, create_session, run
+from edgelm_runtime.session import run
 
-LARGEST_BYTES = 2 << 30  # of a graph that is given to onnxruntime whole
 STATES = ("last_hidden_state", "token_embeddings")
 _DOMAINS = frozenset({"", "ai.onnx", MICROSOFT})
 _CONTROL = frozenset({"If", "Loop", "Scan"})
@@ -39,13 +40,14 @@ def open_graph(folder: Path) -> ir.Model:
         UnsupportedCheckpoint: not an ONNX file, quantized already, with operators that onnxruntime alone does not have,
             with tensors outside the folder, or without the inputs of an encoder.
     """
-    path = folder / ONNX_FILE
+    path = graph_file(folder)
     try:
         model = ir.load(path)
     except Exception as error:  # protobuf and onnx-ir raise whatever they meet
         raise UnsupportedCheckpoint(f"{path}: not an ONNX file ({error}); export it again") from error
     kinds = Counter(node.op_type for node in model.graph.all_nodes())
     functions = {(key[0], key[1]) for key in model.functions}
+    missing, broken = _beside(model, path.parent)
     strange = {
         f"{node.domain}.{node.op_type}" for node in model.graph.all_nodes()
         if node.domain not in _DOMAINS and (node.domain, node.op_type) not in functions
@@ -55,7 +57,8 @@ def open_graph(folder: Path) -> ir.Model:
         "control flow": (_CONTROL & set(kinds), "export it again, traced for one task"),
         "quantized operators": (_QUANTIZED & set(kinds), "give the float32 graph: edgelm quantizes it itself"),
         "weights in half precision": (_half(model.graph), "export it in float32"),
-        "tensors outside the folder": (_outside(model.graph, folder), "copy them beside the graph and export it again"),
+        "tensors outside the folder": (missing, "copy them beside the graph and export it again"),
+        "tensors that their file does not hold": (broken, "the file is cut off: copy it again"),
     }
     for what, (found, remedy) in refused.items():
         if found:
@@ -82,7 +85,7 @@ def graph_for(folder: Path, wanted: Wanted) -> ir.Model:
 
 def graph_weights(folder: Path) -> Safetensors:
     """The weights of a graph as those of a checkpoint: how many, and how large."""
-    return _GraphWeights(folder / ONNX_FILE, open_graph(folder).graph)
+    return _GraphWeights(graph_file(folder), open_graph(folder).graph)
 
 
 class OnnxReference:
@@ -94,7 +97,7 @@ class OnnxReference:
         self._vector = Vector(wanted).requires_grad_(False)
         self._inputs = [str(value.name) for value in model.graph.inputs]
         self._output = str(_output(model, wanted, folder).name)
-        self._session: Session = create_session(ir.serde.serialize_model(model).SerializeToString(), SessionOptions(1))
+        self._session = session_of(model)
 
     def output(self, ids: Sequence[int], segments: Sequence[int]) -> NDArray[np.float32]:
         """Logits [labels] or [tokens, labels], or the pooled vector [width], of one row."""
@@ -131,14 +134,12 @@ class _GraphWeights(Safetensors):
 
 
 def _loaded(folder: Path) -> ir.Model:
+    """The graph, its large tensors mapped from their file and the small ones in memory."""
     model = open_graph(folder)
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    if size >= LARGEST_BYTES:
-        raise UnsupportedCheckpoint(
-            f"{folder / ONNX_FILE} has {size / 1e9:.1f} GB of weights; graphs are taken up to 2.1 GB: "
-            "give the checkpoint that it was exported from"
-        )
-    ir.external_data.load_to_model(model)
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor) and not is_large(tensor):
+            value.const_value = ir.Tensor(tensor.numpy().copy(), name=tensor.name)
     return model
 
 
@@ -151,7 +152,7 @@ def _output(model: ir.Model, wanted: Wanted, folder: Path) -> ir.Value:
             return value
     found = ", ".join(f"{value.name} {value.shape}" for value in model.graph.outputs)
     raise UnsupportedCheckpoint(
-        f"{folder / ONNX_FILE}: the outputs are {found}; {wanted.task} needs {' or '.join(names)} with {rank} axes"
+        f"{graph_file(folder)}: the outputs are {found}; {wanted.task} needs {' or '.join(names)} with {rank} axes"
     )
 
 
@@ -192,13 +193,40 @@ def _half(graph: ir.Graph) -> set[str]:
     return {name for name, value in graph.initializers.items() if value.dtype in half}
 
 
-def _outside(graph: ir.Graph, folder: Path) -> set[str]:
-    """Locations of external tensors that are not plain names of files in the folder."""
-    found = set()
-    for value in graph.initializers.values():
+def _beside(model: ir.Model, folder: Path) -> tuple[set[str], set[str]]:
+    """External tensors that are not in a file of their own in ``folder``, and those that their file is too short for.
+
+    The others are set to where their file lies, which in the hub's cache is a folder of contents.
+    """
+    outside, broken = set(), set()
+    for value in model.graph.initializers.values():
         tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor):
-            place = folder / tensor.location
-            if Path(tensor.location).name != str(tensor.location) or place.is_symlink() or not place.is_file():
-                found.add(str(tensor.location))
-    return found
+        if not isinstance(tensor, ir.ExternalTensor):
+            continue
+        place = _resolved(folder, Path(tensor.location))
+        if place is None:
+            outside.add(str(tensor.location))
+        elif (tensor.offset or 0) + tensor.nbytes > place.stat().st_size or tensor.length not in (None, tensor.nbytes):
+            broken.add(f"{tensor.name} in {tensor.location}")
+        else:
+            value.const_value = ir.ExternalTensor(
+                place.name, tensor.offset, tensor.length, tensor.dtype,
+                shape=tensor.shape, name=str(tensor.name), base_dir=place.parent,
+            )  # fmt: skip
+    nodes = chain(model.graph.all_nodes(), *(function.all_nodes() for function in model.functions.values()))
+    attributes = (each for node in nodes for each in node.attributes.values())
+    constants = (each for each in attributes if each.type == ir.AttributeType.TENSOR)
+    tensors = (each.as_tensor() for each in constants)
+    outside |= {f"{each.location}, of a constant" for each in tensors if isinstance(each, ir.ExternalTensor)}
+    return outside, broken
+
+
+def _resolved(folder: Path, location: Path) -> Path | None:
+    """The file of a plain name in ``folder``; it may be a link as the hub's cache has it, from a snapshot to a blob."""
+    place = folder / location
+    if location.name != str(location) or not place.is_file() or place.stat().st_nlink > 1:
+        return None
+    real = place.resolve()
+    blobs = real.parent
+    cached = blobs.name == "blobs" and blobs.parent / "snapshots" in folder.resolve().parents
+    return real if cached or not place.is_symlink() else None

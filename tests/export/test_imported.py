@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,13 @@ from onnx import TensorProto, helper
 from transformers import AutoModel
 
 from edgelm_export.checkpoint import load_checkpoint
+from edgelm_export.checkpoint.sources import Origin
+from edgelm_export.doctor import diagnose
 from edgelm_export.families import Dense, Wanted
 from edgelm_export.imported import OnnxReference, graph_for, open_graph
-from edgelm_export.passes import prepared
+from edgelm_export.passes import prepared, sessions
 from edgelm_export.passes.placing import placed
+from edgelm_export.passes.sessions import session_of
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.quantize import scheme
 from edgelm_runtime.bundle import open_bundle
@@ -231,19 +235,140 @@ def test_what_is_no_onnx_file_is_refused(classifier: Path, tmp_path: Path) -> No
         load_checkpoint(folder)
 
 
-def test_tensors_beside_the_graph_are_read(classifier: Path, tmp_path: Path) -> None:
-    folder = _changed(classifier, tmp_path / "changed", lambda graph: None)
-    model = onnx.load(folder / "model.onnx")
-    (folder / "model.onnx").unlink()
-    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx_data", size_threshold=64)
-    assert open_graph(folder).graph.initializers
+def _apart(folder: Path, to: Path) -> Path:
+    """A copy of a folder, whose graph has its tensors beside it."""
+    shutil.copytree(folder, to)
+    model = onnx.load(to / "model.onnx")
+    (to / "model.onnx").unlink()
+    onnx.save(model, to / "model.onnx", save_as_external_data=True, location="model.onnx_data", size_threshold=64)
+    return to
+
+
+def test_tensors_beside_the_graph_are_read_where_they_lie(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _apart(classifier, tmp_path / "apart")
+    external = [value.const_value for value in open_graph(folder).graph.initializers.values()]
+    assert sum(isinstance(tensor, ir.ExternalTensor) for tensor in external) > 10
     wanted, ids = Wanted("text-classification", CONTEXT), rows(600, (7,))[0]
+    expected = torch_logits(bert(spread=0.1), ids)
+    monkeypatch.setattr(sessions, "APART_BYTES", 0)  # as if it were large
     answers = Answers(_prepared(folder, wanted), scheme("fp32"))
-    np.testing.assert_allclose(answers(ids), torch_logits(bert(spread=0.1), ids), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(answers(ids), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(OnnxReference(folder, wanted).output(ids, [0] * len(ids)), expected, rtol=0, atol=1e-4)
+    assert export(ExportOptions(folder, tmp_path / "bundle")).parity.agreement == 1
+
+
+def test_what_a_session_is_lent_stays_the_graph_s(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "APART_BYTES", 0)
+    model = open_graph(classifier)
+    before = {name: value.const_value for name, value in model.graph.initializers.items()}
+    sent: list[bytes] = []
+    create = sessions.create_session
+
+    def noted(data: bytes, *rest: Any) -> Any:
+        sent.append(data)
+        return create(data, *rest)
+
+    monkeypatch.setattr(sessions, "create_session", noted)
+    session_of(model)
+    assert len(sent[0]) < 0.2 * (classifier / "model.onnx").stat().st_size
+    assert {name: value.const_value for name, value in model.graph.initializers.items()} == before
+
+
+def _linked(folder: Path, tmp_path: Path) -> None:
     (folder / "model.onnx_data").rename(tmp_path / "elsewhere")
     (folder / "model.onnx_data").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UnsupportedCheckpoint, match=r"tensors outside the folder: model\.onnx_data"):
-        open_graph(folder)
+
+
+def _linked_hard(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").hardlink_to(folder / "model.onnx_data")
+
+
+def _gone(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.onnx_data").unlink()
+
+
+def _cut_off(folder: Path, tmp_path: Path) -> None:
+    path = folder / "model.onnx_data"
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def _elsewhere(location: str) -> Callable[[Path, Path], None]:
+    def change(folder: Path, tmp_path: Path) -> None:
+        model = onnx.load(folder / "model.onnx", load_external_data=False)
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                entry.value = location if entry.key == "location" else entry.value
+        shutil.copy(folder / "model.onnx_data", tmp_path / "model.onnx_data")
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+    return change
+
+
+def _constant(folder: Path, tmp_path: Path) -> None:
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    tensor = next(each for each in model.graph.initializer if each.external_data)
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["outer"], value=tensor))
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_linked, r"tensors outside the folder: model\.onnx_data; copy them beside the graph"),
+        (_linked_hard, r"tensors outside the folder: model\.onnx_data"),
+        (_gone, r"tensors outside the folder: model\.onnx_data"),
+        (_elsewhere("../model.onnx_data"), r"tensors outside the folder: \.\./model\.onnx_data"),
+        (_elsewhere("/etc/passwd"), r"tensors outside the folder: /etc/passwd"),
+        (_constant, r"tensors outside the folder: model\.onnx_data, of a constant"),
+        (_cut_off, r"tensors that their file does not hold: .* in model\.onnx_data.*; the file is cut off"),
+    ],
+)
+def test_tensors_that_are_not_in_their_file_are_refused(
+    classifier: Path, tmp_path: Path, change: Callable[[Path, Path], None], message: str
+) -> None:
+    folder = _apart(classifier, tmp_path / "apart")
+    change(folder, tmp_path)
+    with pytest.raises(UnsupportedCheckpoint, match=message):
+        load_checkpoint(folder)
+    assert diagnose(Origin(folder)).problems[0].check == "architecture"
+
+
+def test_links_of_the_hub_s_cache_are_followed(classifier: Path, tmp_path: Path) -> None:
+    place = tmp_path / "models--someone--tiny"
+    folder = _apart(classifier, place / "snapshots" / "0")
+    (place / "blobs").mkdir()
+    for index, path in enumerate(sorted(folder.iterdir())):
+        path.rename(place / "blobs" / str(index))
+        path.symlink_to(Path("../../blobs") / str(index))
+    wanted, ids = load_checkpoint(folder).wanted, rows(600, (7,))[0]
+    found = OnnxReference(folder, wanted).output(ids, [0] * len(ids))
+    np.testing.assert_allclose(found, torch_logits(bert(spread=0.1), ids), rtol=0, atol=1e-4)
+
+
+def test_a_graph_in_a_folder_of_its_own_is_found_and_others_are_named(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _apart(classifier, tmp_path / "hub")
+    (folder / "onnx").mkdir()
+    for name in ("model.onnx", "model.onnx_data"):
+        (folder / name).rename(folder / "onnx" / name)
+    for name in ("model_O2.onnx", "model_quantized.onnx"):
+        shutil.copy(folder / "onnx" / "model.onnx", folder / "onnx" / name)
+    findings = {finding.check: finding for finding in diagnose(Origin(folder)).findings}
+    assert findings["architecture"].state == "note"
+    assert findings["architecture"].text == (
+        "bert: the graph is taken from the ONNX file onnx/model.onnx; "
+        "left where they are: model_O2.onnx, model_quantized.onnx"
+    )
+    export(ExportOptions(folder, tmp_path / "bundle", precision="fp32"))
+    said = capsys.readouterr().err
+    assert "left where they are: model_O2.onnx" in said
+    assert "the graph of onnx/model.onnx is taken as it is" in said
+    (folder / "onnx" / "model.onnx").unlink()
+    with pytest.raises(UnsupportedCheckpoint, match=r"model\.onnx alone is taken, which is not among model_O2"):
+        load_checkpoint(folder)
 
 
 def test_labels_are_those_of_the_configuration(classifier: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from edgelm_export.architecture import ORIGINS, graph_kind, is_onnx
+from edgelm_export.architecture import ONNX_FILES, ORIGINS, graph_file, graph_kind, is_onnx
 from edgelm_export.checkpoint.config import read_json, readable_folder
 from edgelm_export.checkpoint.ends import absent_ends
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
@@ -73,7 +73,16 @@ def _config(reading: Reading) -> str:
 
 
 def _architecture(reading: Reading) -> str:
-    return f"{reading.config['model_type']}: {ORIGINS[graph_kind(reading.family)]}"
+    kind = graph_kind(reading.family)
+    found = f"{reading.config['model_type']}: {ORIGINS[kind]}"
+    if kind != "imported":
+        return found
+    taken = graph_file(reading.folder)
+    others = sorted(path.name for name in ONNX_FILES for path in (reading.folder / name).parent.glob("*.onnx"))
+    left = [name for name in others if name != taken.name]
+    if left:
+        raise Note(f"{found} {taken.relative_to(reading.folder)}; left where they are: {', '.join(left)}")
+    return f"{found} {taken.relative_to(reading.folder)}"
 
 
 def _task(reading: Reading) -> str:

@@ -21,7 +21,8 @@ READ = (
 PICKLES = (*_PICKLES_OF_A_MODEL, *(f"{_MODULE}/{name}" for name in _PICKLES_OF_A_MODEL), "adapter_model.bin")
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
-ONNX = ("model.onnx", "model.onnx_data", "model.onnx.data")
+_GRAPHS = ("model.onnx", "model.onnx_data", "model.onnx.data")
+ONNX = (*_GRAPHS, *(f"onnx/{name}" for name in _GRAPHS))
 
 
 def download(name: str, *, allow_pickle: bool) -> Path:

@@ -130,6 +130,12 @@ def _shards(index: Path) -> list[str]:
 
 def _no_weights(folder: Path) -> UnsupportedCheckpoint:
     pickled = [name for name in PICKLED if (folder / name).is_file()]
+    graphs = sorted({path.name for path in (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))})
+    if graphs and not pickled:
+        return UnsupportedCheckpoint(
+            f"{folder}: no weights there, and of graphs model.onnx alone is taken, which is not among "
+            f"{', '.join(graphs)}; give the float32 graph under that name, or the checkpoint"
+        )
     if not pickled:
         return UnsupportedCheckpoint(f"{folder}: no model.safetensors and no {INDEX}; is it a checkpoint's folder?")
     return UnsupportedCheckpoint(

@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgelm_export.graph import IR_VERSION
-from edgelm_runtime.session import SessionOptions, create_session, run
+from edgelm_export.passes.sessions import session_of
+from edgelm_runtime.session import run
 
 LARGEST_BYTES = 64 << 20  # of one result
 
@@ -65,7 +66,4 @@ def _computed(model: ir.Model, nodes: Sequence[ir.Node], wanted: Sequence[ir.Val
         [], [copies[value] for value in wanted], nodes=made, initializers=weights,
         opset_imports=dict(model.graph.opset_imports), name="constants",
     )  # fmt: skip
-    session = create_session(
-        ir.serde.serialize_model(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString(), SessionOptions(1)
-    )
-    return run(session, {}, [str(value.name) for value in wanted])
+    return run(session_of(ir.Model(graph, ir_version=IR_VERSION)), {}, [str(value.name) for value in wanted])

@@ -9,7 +9,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgelm_export.passes.layers import layers_of
-from edgelm_runtime.session import SessionOptions, create_session, run
+from edgelm_export.passes.sessions import session_of
+from edgelm_runtime.session import run
 
 Seen = Callable[[str, NDArray[np.float32]], None]
 
@@ -27,11 +28,10 @@ def watch(model: ir.Model, feeds: Sequence[Mapping[str, NDArray[np.int64]]], see
     answer = str(graph.outputs[0].name)
     graph.outputs.extend(inputs)
     try:
-        data = ir.serde.serialize_model(model).SerializeToString()
+        session = session_of(model)
     finally:
         for _ in inputs:
             graph.outputs.pop()
-    session = create_session(data, SessionOptions(1))
     names = [answer, *(str(value.name) for value in inputs)]
     answers = []
     for feed in feeds:
