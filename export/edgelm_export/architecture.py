@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import onnx_ir as ir
 
@@ -15,6 +16,9 @@ from edgelm_export import families
 from edgelm_export.families import Wanted, Weights
 from edgelm_export.graph import Model
 from edgelm_export.quantize import Scheme
+
+if TYPE_CHECKING:
+    from edgelm_export.passes.trimming import Kept
 
 # As optimum writes it, and as the hub has it beside the weights of other frameworks.
 ONNX_FILES = ("model.onnx", "onnx/model.onnx")
@@ -33,6 +37,8 @@ class GraphSource(ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._kept: Kept | None = None
+        self._saved_bytes = 0
         self._prepared = cache(self._prepare)
 
     def check(self, config: Mapping[str, Any]) -> None:  # noqa: B027 - a family file has something to refuse here
@@ -48,10 +54,25 @@ class GraphSource(ABC):
         """The prepared graph in float32."""
         return self._prepared(wanted)
 
+    def trimmed(self, kept: Kept) -> Self:
+        """The same with a table of the tokens ``kept`` alone."""
+        other = copy(self)
+        other._kept = kept
+        other._prepared = cache(other._prepare)
+        return other
+
+    def saved_bytes(self, wanted: Wanted) -> int:
+        """How many bytes of the table were cut off. Raises UnsupportedCheckpoint where it cannot be cut."""
+        self.graph(wanted)
+        return self._saved_bytes
+
     def _prepare(self, wanted: Wanted) -> ir.Model:
         from edgelm_export.passes import prepared
+        from edgelm_export.passes.trimming import cut_table
 
         found = prepared(self._read(wanted), segments=wanted.segments, where=str(self.folder))
+        if self._kept is not None:
+            self._saved_bytes = cut_table(found.model, self._kept, str(self.folder))
         counts = ", ".join(f"{count} {name}" for name, count in found.fused.items())
         print(f"edgelm: note: graph: {self._said()}; fused: {counts or 'nothing'}", file=sys.stderr)
         return found.model

@@ -54,11 +54,14 @@ class ImportedReference(Reference):
     def __init__(self, checkpoint: Checkpoint, source: Imported) -> None:
         self._graph = source.graph(checkpoint.wanted)
         self._original = OnnxReference(source.folder, checkpoint.wanted)
+        self._kept = checkpoint.kept_ids
 
     def logits(self, rows: Sequence[Tokens]) -> list[NDArray[np.float32]]:
         """As `Reference.logits`."""
         feeds = [_feed(row) for row in rows]
-        return [self._original.output(feed[IDS][0].tolist(), feed[SEGMENTS][0].tolist()) for feed in feeds]
+        rows = [feed[IDS][0] if self._kept is None else self._kept[feed[IDS][0]] for feed in feeds]
+        segments = [feed[SEGMENTS][0] for feed in feeds]
+        return [self._original.output(*map(list, row)) for row in zip(rows, segments, strict=True)]
 
     def watched(
         self, rows: Sequence[Tokens], seen: Callable[[str, NDArray[np.float32]], None]

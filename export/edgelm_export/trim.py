@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from edgelm_export.architecture import graph_kind
+from edgelm_export.architecture import GraphSource
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.checkpoint.weights import Safetensors
-from edgelm_export.families import supported
+from edgelm_export.families import Family
 from edgelm_export.finetune.data import check_fields, read_rows
+from edgelm_export.passes.trimming import Kept
 from edgelm_runtime.errors import InputError, UnsupportedCheckpoint
 from edgelm_runtime.manifest import PROMPT_FIELD
 from edgelm_runtime.tokenizer import clean
@@ -120,7 +121,7 @@ def trim(checkpoint: Checkpoint, by: str, templates: Iterable[str] = ()) -> tupl
     new = {int(old): index for index, old in enumerate(kept)}
     data = whole.renumbered(new)
     _check_same(whole, data, texts, new)
-    weights = CutTables(checkpoint.weights, kept, rows)
+    weights, architecture, saved = _cut(checkpoint, Kept(kept, rows))
     config = {**checkpoint.config, **_mapped(checkpoint.config, new), "vocab_size": len(kept)}
     spec = replace(checkpoint.tokenizer, **_mapped(vars(checkpoint.tokenizer), new))
     generation = {**checkpoint.generation, **_mapped(checkpoint.generation, new)}
@@ -129,9 +130,19 @@ def trim(checkpoint: Checkpoint, by: str, templates: Iterable[str] = ()) -> tupl
         decoder = replace(decoder, **_mapped(vars(decoder), new))
     cut = replace(
         checkpoint, config=config, weights=weights, tokenizer_json=data, tokenizer=spec, generation=generation,
-        kept_ids=kept, decoder=decoder,
+        kept_ids=kept, decoder=decoder, architecture=architecture,
     )  # fmt: skip
-    return cut, Trimmed(len(kept), rows - len(kept), weights.cut_bytes, Path(by).name)
+    return cut, Trimmed(len(kept), rows - len(kept), saved, Path(by).name)
+
+
+def _cut(checkpoint: Checkpoint, kept: Kept) -> tuple[Safetensors, Family, int]:
+    """The weights and what builds the graph, one of them with fewer rows, and the bytes that saves."""
+    architecture = checkpoint.architecture
+    if not isinstance(architecture, GraphSource):
+        weights = CutTables(checkpoint.weights, kept.ids, kept.rows)
+        return weights, architecture, weights.cut_bytes
+    cut = architecture.trimmed(kept)
+    return checkpoint.weights, cut, cut.saved_bytes(checkpoint.wanted)
 
 
 def _is_languages(by: str) -> bool:
@@ -211,12 +222,6 @@ class _Vocabulary:
             raise UnsupportedCheckpoint(
                 f"{checkpoint.folder}: a tokenizer of kind {self.kind}{' with affixes' if any(affixes) else ''} cannot "
                 f"be trimmed; accepted are {', '.join(_KINDS)}. Leave --trim-vocab out"
-            )
-        graph = graph_kind(checkpoint.architecture)
-        if graph != "built":
-            raise UnsupportedCheckpoint(
-                f"{checkpoint.folder}: the graph of a {checkpoint.family} is {graph} with its whole tables, which "
-                f"cannot be trimmed; accepted are {', '.join(supported())}. Leave --trim-vocab out"
             )
         self._tokenizer = Tokenizer.from_str(checkpoint.tokenizer_json.decode())
         self._tokenizer.no_truncation()

@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerFast
 
 from edgelm.cli import cli
 from edgelm_export import families
-from edgelm_export.architecture import Traced
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.reference import Begun, Reference
@@ -309,8 +308,6 @@ def test_tokenizers_that_cannot_be_trimmed_are_refused_by_name(corpus: Path, gpt
     def affixes(content: dict[str, Any]) -> None:
         content["model"]["end_of_word_suffix"] = "</w>"
 
-    with pytest.raises(UnsupportedCheckpoint, match="the graph of a gpt2 is traced with its whole tables"):
-        trim(replace(checkpoint, architecture=Traced(checkpoint.folder, "gpt2")), str(corpus))
     assert "of kind WordLevel cannot be trimmed" in refused(checkpoint, word_level, corpus)
     assert "BPE with affixes cannot" in refused(checkpoint, affixes, corpus)
     with pytest.raises(UnsupportedCheckpoint, match="post-processor 'Nonsense'"):
