@@ -24,7 +24,6 @@ from .weights import Weights
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from .bundle import Bundle
@@ -267,11 +266,6 @@ def ort_value(array: NDArray[Any]) -> OrtValue:
     The caller keeps `array` alive as long as the value is used.
     """
     return onnxruntime().OrtValue.ortvalue_from_numpy(array)
-
-
-def empty_value(shape: Sequence[int], dtype: type[np.generic]) -> OrtValue:
-    """An uninitialised CPU tensor owned by onnxruntime."""
-    return onnxruntime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, "cpu", 0)
 
 
 def bind(session: Session, inputs: Mapping[str, OrtValue], outputs: Mapping[str, OrtValue | None]) -> Binding:
