@@ -94,6 +94,7 @@ def test_pairs_are_answered_as_by_the_pipeline_of_transformers(
     model = load(tmp_path / "bundle")
     graph = onnx.load(tmp_path / "bundle" / "model.onnx").graph
     assert ("token_type_ids" in {value.name for value in graph.input}) is told
+    assert f"two texts {'told apart' if told else 'of one segment'}" in diagnose(Origin(folder)).table()
     checkpoint, tokenizer = load_checkpoint(folder, pairs=True), AutoTokenizer.from_pretrained(folder)
     reference = Reference(checkpoint)
     for text, other in PAIRS:
@@ -110,6 +111,8 @@ def test_a_tokenizer_that_numbers_the_segments_of_one_text_is_refused(tmp_path: 
     folder = _folder(tmp_path / "model", "bert", 2, lambda folder: general(folder, first=1))
     with pytest.raises(UnsupportedCheckpoint, match=r"puts tokens of a single text into the segments \[0, 1\]"):
         load_checkpoint(folder)
+    for task in ("text-classification", "embed"):
+        assert [finding.check for finding in diagnose(Origin(folder), task).problems] == ["tokenizer"]
     folder = _folder(tmp_path / "one", "bert", 1, lambda folder: general(folder, first=1))
     assert not load_checkpoint(folder).wanted.segments  # there is but one, which transformers would not find
 

@@ -133,6 +133,9 @@ def _tokenizer(reading: Reading) -> str:
     ends, rows = " or ".join(map(str, spec.eos_ids)) or None, int(reading.config["vocab_size"])
     special = f"bos {spec.bos_id}, eos {ends}, pad {spec.pad_id}"
     found = f"fast, {rows} rows, {special}, inputs up to {spec.max_tokens} tokens"
+    segments = "told apart" if reading.segments_told else "of one segment"
+    if reading.task == "text-classification":
+        found += f", two texts {segments}"
     if reading.task in GENERATORS and (absent := absent_ends(reading.folder, rows)):
         raise Note(f"{found}; eos_token_id names {absent}, which the model does not have: answers end at {ends}")
     if _numbered_for_nobody(reading):

@@ -105,7 +105,12 @@ class Reading:
 
     @cached_property
     def segments(self) -> bool:
-        """Whether the model is told which of two texts a token is of: where transformers' pipeline would tell it."""
+        """Whether the graph is to be told which of two texts a token is of."""
+        return self.pairs and self.segments_told
+
+    @cached_property
+    def segments_told(self) -> bool:
+        """Whether transformers' pipeline would tell the model which of two texts a token is of."""
         alone, _ = self.tokenizer.segments
         told = self.tokenizer.told and self.knows_segments
         if told and any(alone):
@@ -113,7 +118,7 @@ class Reading:
                 f"{self.folder}: its tokenizer puts tokens of a single text into the segments {sorted(alone)}; "
                 "accepted: the first for all of them"
             )
-        return told and self.pairs
+        return told
 
     @cached_property
     def knows_segments(self) -> bool:
@@ -156,9 +161,9 @@ class Reading:
         """What the graph is to give."""
         if self.pairs and self.task != "text-classification":
             raise UnsupportedCheckpoint(f"pairs of texts are read for text-classification, not for {self.task}")
-        context, segments = self.tokenizer.spec.max_tokens, self.segments
+        context = self.tokenizer.spec.max_tokens
         if self.task != "feature-extraction":
-            return families.Wanted(self.task, context, pairs=self.pairs, segments=segments)
+            return families.Wanted(self.task, context, pairs=self.pairs, segments=self.segments)
         if self.sentence is None:
             return families.Wanted(self.task, context, "mean")
         return families.Wanted(self.task, context, self.sentence.pooling, self.sentence.normalize, dense=self.dense)
