@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,9 @@ def test_only_what_an_export_reads_is_fetched(
     assert not any(name in asked["someone/tiny"] for name in ("*", "*.bin", "*.py", "*.onnx", "*.h5"))
 
 
+@pytest.mark.parametrize("dense", [False, True])
 def test_a_graph_is_fetched_where_there_are_no_weights(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dense: bool
 ) -> None:
     asked: list[list[str]] = []
 
@@ -134,11 +136,17 @@ def test_a_graph_is_fetched_where_there_are_no_weights(
         asked.append(allow_patterns)
         return str(folder)
 
-    (folder / "model.safetensors").unlink()
+    (folder / "2_Dense").mkdir()
+    (folder / "model.safetensors").rename(folder / "2_Dense" / ("model.safetensors" if dense else "other"))
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     with opened(Origin(Path("someone/tiny")), tmp_path):
         pass
-    assert ["model.onnx" in patterns for patterns in asked] == [False, True]
+    for name in ("model.onnx", "onnx/model.onnx", "onnx/model.onnx_data"):
+        assert [name in patterns for patterns in asked] == [False, True]
+    wanted = asked[0]
+    for name in ("2_Dense/model.safetensors", "0_Transformer/vocab.txt", "1_Pooling/config.json"):
+        assert any(fnmatch(name, pattern) for pattern in wanted)
+    assert not any(fnmatch("2_Dense/pytorch_model.bin", pattern) for pattern in wanted)
 
 
 def _pickle_weights(folder: Path, *, old: bool = False, shards: int = 1) -> None:
