@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,10 @@ from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.loader import load
 from edgelm_runtime.session import SessionOptions, create_session, run
 from edgelm_runtime.verify import verify_bundle
+from tests.export import onnx_folder
 from tests.export.graphs import Answers
-from tests.export.tiny import CONTEXT, bert, rows, save_bert, torch_logits
+from tests.export.tiny import CONTEXT, bert, rows, torch_logits
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _RANDOM = np.random.default_rng(0)
 DENSE = (
     Dense("dense_2", _RANDOM.normal(size=(64, 48)).astype(np.float32), None, "GELU"),
@@ -43,41 +42,15 @@ DENSE = (
 )
 
 
-def _write(folder: Path, model: Any, output: str) -> Path:
-    """A folder as optimum writes it: TorchScript's graph, the configuration and the tokenizer."""
-    save_bert(folder, model)
-    (folder / "model.safetensors").unlink()
-
-    class Positional(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = model
-
-        def forward(self, ids: torch.Tensor, mask: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
-            found = self.inner(input_ids=ids, attention_mask=mask, token_type_ids=segments)
-            return getattr(found, output)
-
-    ids = torch.arange(18).reshape(2, 9)
-    axes = {name: {0: "batch_size", 1: "sequence_length"} for name in (*INPUTS, output)}
-    if output == "logits":
-        axes[output] = {0: "batch_size"}
-    with warnings.catch_warnings(action="ignore"):
-        torch.onnx.export(
-            Positional(), (ids, torch.ones_like(ids), torch.zeros_like(ids)), folder / "model.onnx",
-            input_names=list(INPUTS), output_names=[output], dynamic_axes=axes, opset_version=14, dynamo=False,
-        )  # fmt: skip
-    return folder
-
-
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write(tmp_path_factory.mktemp("optimum") / "bert", bert(spread=0.1), "logits")
+    return onnx_folder.write(tmp_path_factory.mktemp("optimum") / "bert", bert(spread=0.1), "logits")
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = AutoModel.from_config(bert().config).eval()
-    return _write(tmp_path_factory.mktemp("optimum") / "base", model, "last_hidden_state")
+    return onnx_folder.write(tmp_path_factory.mktemp("optimum") / "base", model, "last_hidden_state")
 
 
 def _prepared(folder: Path, wanted: Wanted) -> ir.Model:
