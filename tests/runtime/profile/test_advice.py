@@ -158,12 +158,13 @@ def test_too_little_time_names_what_was_not_tried(classifier: Make) -> None:
 def test_a_session_that_is_most_of_the_start_is_to_be_kept(classifier: Make) -> None:
     stages = {"interpreter": summarize([30.0]), "session": summarize([800.0]), "first_answer": summarize([20.0])}
     cold = report.ColdStart(stages, summarize([850.0]))
-    found = advised(classifier(TEXTS), 0.01, cold)["model = edgelm.load(...)"]
+    assert advised(classifier(TEXTS), 0.01, cold)["model = edgelm.load(...)"].before == 850.0
+    (found,) = advice._keeping(cold, 0.5)
     assert "0.8 s at load" in found.text
-    assert found.before == 850.0
-    assert found.after < 850.0
-    quick = replace(cold, stages={**stages, "session": summarize([100.0])})
-    assert not advised(classifier(TEXTS), 0.01, quick)
+    assert (found.before, found.after) == (850.0, 0.5)
+    for session in (100.0, 0.0):
+        assert list(advice._keeping(replace(cold, stages={**stages, "session": summarize([session])}), 0.5)) == []
+    assert list(advice._keeping(None, 0.5)) == []
 
 
 def test_writers_are_tried_with_lookup_and_with_shorter_answers(generator: Make) -> None:
