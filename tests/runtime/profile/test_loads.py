@@ -111,6 +111,17 @@ def test_waiting_in_the_queue_counts(classifier: Make) -> None:
     assert latencies[-1] >= 100
 
 
+def test_latencies_are_those_of_a_queue(classifier: Make) -> None:
+    # Lindley's recursion with the least that an answer takes: real ones take longer, and never come sooner.
+    due = np.cumsum(np.random.default_rng(3).exponential(0.006, 60))
+    latencies, _ = server._serve(slow(classifier, 0.005), due, 1, inf)
+    assert len(latencies) == len(due)
+    free = 0.0
+    for at, ms in zip(due, latencies, strict=True):
+        free = max(free, at) + 0.005
+        assert ms >= 1000 * (free - at) - 1e-6
+
+
 def test_arrivals_are_not_answered_before_they_are_due(classifier: Make) -> None:
     start = perf_counter()
     latencies, _ = server._serve(slow(classifier, 0.001), np.array([0.0, 0.1, 0.2]), 2, inf)
