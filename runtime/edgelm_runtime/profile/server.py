@@ -43,22 +43,23 @@ def measure(subject: Subject, deadline: Deadline, limit: float) -> report.Server
     low, high = 0.0, _ABOVE * capacity
     tries: list[report.ServerTry] = []
     random = np.random.default_rng(_SEED)
-    fewest = MOST
+    behind = 0  # arrivals behind the rate that was kept: fewer do not raise it
     while not tries or (high - low > _NARROW * high and high > LOWEST * capacity and not deadline.over()):
         rate = (low + high) / 2
         count = _arrivals(rate, deadline.left, TRIES - len(tries))
+        if count < min(ENOUGH, behind):
+            break
         due = np.cumsum(random.exponential(1 / rate, count))
         latencies, kept = _serve(subject, due, workers, limit)
         tries.append(report.ServerTry(rate, summarize(latencies), kept))
-        fewest = min(fewest, count)
-        low, high = (rate, high) if kept else (low, rate)
-    return report.Server(limit, low, workers, tuple(tries), _note(fewest, low, high, capacity))
+        low, high, behind = (rate, high, count) if kept else (low, rate, behind)
+    return report.Server(limit, low, workers, tuple(tries), _note(behind, low, high, capacity))
 
 
-def _note(fewest: int, low: float, high: float, capacity: float) -> str:
+def _note(behind: int, low: float, high: float, capacity: float) -> str:
     found = []
-    if fewest < ENOUGH:
-        found.append(f"tries of {fewest} arrivals: their p99 is the slowest, {ENOUGH} are wanted")
+    if 0 < behind < ENOUGH:
+        found.append(f"a try of {behind} arrivals: its p99 is the slowest of them, {ENOUGH} are wanted")
     if high - low > 2 * _NARROW * high and high > LOWEST * capacity:
         found.append(f"the time was over with the rate between {low:.3g} and {high:.3g}")
     return "; ".join(found)
