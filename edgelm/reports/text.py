@@ -147,7 +147,10 @@ def _throughput(found: tuple[parts.Throughput, ...] | None) -> Iterator[Line]:
 def _memory(found: parts.Memory | None) -> Iterator[Line]:
     if found is None:
         return
-    growth = "n/a" if found.growth is None else f"{size(found.growth)} (standard error {size(found.noise)})"
+    growth = "n/a"
+    if found.growth is not None and found.noise is not None:
+        seen = "" if found.growth > found.noise else "none seen, "
+        growth = f"{seen}{size(found.growth)} give or take {size(found.noise)}"
     yield Fact("memory", f"peak {size(found.peak)}; after imports {size(found.imported)}, "
                           f"after load {size(found.loaded)}; growth per 1,000 answers {growth}")  # fmt: skip
 

@@ -15,12 +15,14 @@ WARM_UP = 2  # rounds over the values, at least: buffers then have the size of t
 MOST_VALUES = 64
 # Of the line: to a thousand answers a shorter one is stretched too far.
 LEAST_ANSWERS, LEAST_SECONDS = 50, 1.0
+# Bytes that the allocator of a process takes bit by bit over its first thousands of answers, and then no more.
+SETTLING = 1 << 19
 
 
 def measure(subject: Subject, deadline: Deadline) -> report.Memory:
     """In a fresh process: what this one measured before does not count. The values go round until the time is over.
 
-    Buffers settle for some thousand answers: a growth that is found in seconds may end, one of minutes does not.
+    Buffers settle for some thousand answers, so that much is noise: of a growth of minutes it is a small part.
     Raises what loading and answering raise, and NotMeasured where the system does not tell, or for the growth alone
     where the time was too short for it.
     """
@@ -57,7 +59,10 @@ def _long(points: Sequence[report.MemoryPoint]) -> bool:
 
 
 def _growth(points: Sequence[report.MemoryPoint]) -> tuple[float, float]:
-    """Bytes per 1,000 answers by least squares through at least three points, and the standard error of that."""
+    """Bytes per 1,000 answers by least squares through at least three points, and how far that may be off.
+
+    That is the standard error of the slope, and SETTLING spread over the answers of the line.
+    """
     answers = np.array([point.answers for point in points], np.float64)
     resident = np.array([point.resident for point in points], np.float64)
     apart = answers - answers.mean()
@@ -65,4 +70,4 @@ def _growth(points: Sequence[report.MemoryPoint]) -> tuple[float, float]:
     slope = float(apart @ (resident - resident.mean())) / square
     rest = resident - resident.mean() - slope * apart
     error = float(np.sqrt(rest @ rest / (len(points) - 2) / square))
-    return 1000 * slope, 1000 * error
+    return 1000 * slope, 1000 * float(np.hypot(error, SETTLING / (answers[-1] - answers[0])))

@@ -185,7 +185,8 @@ class Memory:
     """Resident memory of a process that does nothing but answer.
 
     `growth` is bytes per 1,000 answers, by a line through the second half of the points, since buffers settle at first;
-    `noise` is the standard error of that. Where a system tells the peak alone the rest is None, and there is no point.
+    `noise` is how far that may be off: less than that was not seen. Where a system tells the peak alone the rest is
+    None, and there is no point.
     """
 
     imported: int | None

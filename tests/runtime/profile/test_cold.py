@@ -102,13 +102,13 @@ def test_memory_is_that_of_a_process_that_only_answers(classifier: Make, monkeyp
     assert found.points[-1].seconds >= 0.25
 
 
-def test_growth_is_the_slope_with_its_standard_error() -> None:
+def test_growth_is_the_slope_with_its_standard_error_and_what_settles() -> None:
     points = [report.MemoryPoint(0.0, 10 * index, 1000 + 50 * index + (-1) ** index) for index in range(20)]
     growth, noise = memory._growth(points)
     answers, resident = [point.answers for point in points], [point.resident for point in points]
     (slope, _), covariance = np.polyfit(answers, resident, 1, cov=True)
     assert growth == pytest.approx(1000 * slope)
-    assert noise == pytest.approx(1000 * np.sqrt(covariance[0, 0]))
+    assert noise == pytest.approx(1000 * np.hypot(np.sqrt(covariance[0, 0]), memory.SETTLING / 190))
     assert growth == pytest.approx(5000, rel=0.01)
 
 
