@@ -212,6 +212,6 @@ def _compare(old: Report, report: Report, given: Mapping[str, Any], *, beside: b
     percent = compare.TOLERANCE if given["tolerance"] is None else given["tolerance"]
     found = compare.compare(old, report, percent / 100)
     click.echo(compare.markdown(found), err=beside)
-    if found.slower:
-        names = "; ".join(row.name for row in found.slower)
+    if found.worse:
+        names = "; ".join(row.name for row in found.worse)
         raise Slower(f"worse than {given['old']} by more than {percent:g} %: {names}")

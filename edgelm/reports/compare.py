@@ -1,20 +1,20 @@
-"""Two profiles of one task, row by row: what became slower beyond the noise of both, as a table for a pull request."""
+"""Two profiles of one task, row by row: what became worse beyond the noise of both, as a table for a pull request."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgelm.manifest_text import safe
 from edgelm.reports.layout import cut, number, percent
 from edgelm_runtime.errors import InputError
-from edgelm_runtime.profile.report import Machine, Report, Server
+from edgelm_runtime.profile.report import Machine, Report, Server, Steady
 from edgelm_runtime.profile.summary import Summary
 
 TOLERANCE = 10.0  # percent
-SLOWER, FASTER, SAME, UNSURE = "slower", "faster", "same", "too few samples"
+WORSE, BETTER, SAME, UNSURE = "worse", "better", "same", "too few samples"
 _FEWEST = 6  # samples: the interval of fewer is no more than their range
 _MATTERS = 0.01  # of the whole answer: a stage that changed by less is not felt
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|#~])")
@@ -45,16 +45,16 @@ class Row:
         return self.new.value / self.old.value if self.old.value else None
 
     def verdict(self, tolerance: float) -> str:
-        """Slower or faster where the intervals do not overlap and the ratio is beyond `tolerance` (a part of one)."""
+        """Worse or better where the intervals do not overlap and the ratio is beyond `tolerance` (a part of one)."""
         before, after = (self.new, self.old) if self.more else (self.old, self.new)
         if before.low is None or before.high is None or after.low is None or after.high is None:
             return UNSURE
         if abs(after.value - before.value) < self.least:
             return SAME
         if after.low > before.high and after.value > before.value * (1 + tolerance):
-            return SLOWER
+            return WORSE
         if before.low > after.high and before.value > after.value * (1 + tolerance):
-            return FASTER
+            return BETTER
         return SAME
 
 
@@ -68,9 +68,9 @@ class Comparison:
     tolerance: float
 
     @property
-    def slower(self) -> list[Row]:
-        """What became worse."""
-        return [row for row in self.rows if row.verdict(self.tolerance) == SLOWER]
+    def worse(self) -> list[Row]:
+        """What became slower, or larger."""
+        return [row for row in self.rows if row.verdict(self.tolerance) == WORSE]
 
 
 def check(old: Report, task: str, machine: Machine | None) -> None:
@@ -104,19 +104,16 @@ def compare(old: Report, new: Report, tolerance: float) -> Comparison:
 
 def _rows(old: Report, new: Report) -> Iterator[Row]:
     if old.steady and new.steady:
-        yield from _both("answer", old.steady.total, new.steady.total, "ms")
-        for name in [name for name in old.steady.stages if name in new.steady.stages]:
-            yield Row(
-                f"{name.replace('_', ' ')}, p50, ms",
-                _median(old.steady.stages[name]),
-                _median(new.steady.stages[name]),
-                least=_MATTERS * old.steady.total.p50,
-            )
+        a, b = _drifted(old.steady), _drifted(new.steady)
+        yield from _both("answer", a.total, b.total)
+        for name in [name for name in a.stages if name in b.stages]:
+            title, least = f"{name.replace('_', ' ')}, p50, ms", _MATTERS * a.total.p50
+            yield Row(title, _median(a.stages[name]), _median(b.stages[name]), least=least)
     if old.generation and new.generation:
-        a, b = old.generation, new.generation
-        yield from _both("first token", a.time_to_first_token, b.time_to_first_token, "ms")
-        yield from _both("each further token", a.time_per_output_token, b.time_per_output_token, "ms")
-        yield Row("tokens/s, p50", _median(a.tokens_per_second), _median(b.tokens_per_second), more=True)
+        before, after = old.generation, new.generation
+        yield from _both("first token", before.time_to_first_token, after.time_to_first_token)
+        yield from _both("each further token", before.time_per_output_token, after.time_per_output_token)
+        yield Row("tokens/s, p50", _median(before.tokens_per_second), _median(after.tokens_per_second), more=True)
     yield from _rates(old, new)
     if old.cold and new.cold:
         yield Row("cold start, p50, ms", _median(old.cold.total), _median(new.cold.total))
@@ -124,10 +121,28 @@ def _rows(old: Report, new: Report) -> Iterator[Row]:
         yield Row("peak memory, MB", _exact(old.memory.peak / 1e6), _exact(new.memory.peak / 1e6))
 
 
-def _both(name: str, old: Summary, new: Summary, unit: str) -> Iterator[Row]:
-    yield Row(f"{name}, p50, {unit}", _median(old), _median(new))
+def _drifted(found: Steady) -> Steady:
+    """With every interval wider by what the two halves of the answers differ: as much as that changes by itself."""
+    by = 1 + abs(found.drift)
+    stages = {name: _wider(summary, by) for name, summary in found.stages.items()}
+    return replace(found, total=_wider(found.total, by), stages=stages)
+
+
+def _wider(found: Summary, by: float) -> Summary:
+    tail_low, tail_high = found.p99_low, found.p99_high
+    return replace(
+        found,
+        low=found.low / by,
+        high=found.high * by,
+        p99_low=None if tail_low is None else tail_low / by,
+        p99_high=None if tail_high is None else tail_high * by,
+    )
+
+
+def _both(name: str, old: Summary, new: Summary) -> Iterator[Row]:
+    yield Row(f"{name}, p50, ms", _median(old), _median(new))
     yield Row(
-        f"{name}, p99, {unit}",
+        f"{name}, p99, ms",
         Figure(old.p99, old.p99_low, old.p99_high),
         Figure(new.p99, new.p99_low, new.p99_high),
     )
@@ -169,7 +184,7 @@ def markdown(found: Comparison) -> str:
     """The comparison in GitHub's Markdown: what differs besides the times, then a row for each figure."""
     old, new, tolerance = found.old, found.new, found.tolerance
     verdicts = [row.verdict(tolerance) for row in found.rows]
-    counts = ", ".join(f"{verdicts.count(one)} {one}" for one in (SLOWER, FASTER, SAME, UNSURE) if one in verdicts)
+    counts = ", ".join(f"{verdicts.count(one)} {one}" for one in (WORSE, BETTER, SAME, UNSURE) if one in verdicts)
     lines = [
         f"**{_plain(new.subject.bundle)}**, {new.subject.task}: {counts or 'nothing to compare'} "
         f"(tolerance {percent(tolerance)})",
@@ -180,7 +195,7 @@ def markdown(found: Comparison) -> str:
         "",
         *_table(("", "old", "new", "ratio", "verdict"), [
             (row.name, number(row.old.value), number(row.new.value), "n/a" if row.ratio is None else number(row.ratio),
-             f"**{verdict}**" if verdict == SLOWER else verdict)
+             f"**{verdict}**" if verdict == WORSE else verdict)
             for row, verdict in zip(found.rows, verdicts, strict=True)
         ]),
     ]  # fmt: skip

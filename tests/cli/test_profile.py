@@ -183,10 +183,10 @@ def test_a_slower_bundle_ends_with_8_and_the_table_says_where(
 ) -> None:
     steady = json.loads(profiled.read_text("utf-8"))["steady"]
     fast = {name: value if name == "count" else value and value / 1000 for name, value in steady["total"].items()}
-    old = changed(profiled, tmp_path, steady={**steady, "total": fast})
+    old = changed(profiled, tmp_path, steady={**steady, "total": fast, "drift": 0.0})
     result = invoke("profile", tiny_classifier, "--seconds", 1, "--compare", old)
     assert result.exit_code == 8
-    assert re.search(r"^\| answer, p50, ms \| .* \| \*\*slower\*\* \|$", result.stdout, re.MULTILINE)
+    assert re.search(r"^\| answer, p50, ms \| .* \| \*\*worse\*\* \|$", result.stdout, re.MULTILINE)
     assert "edgelm: error: worse than" in result.stderr
     assert "answer, p50, ms" in result.stderr
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from edgelm.reports.compare import FASTER, SAME, SLOWER, UNSURE, Comparison, Figure, Row, check, compare, markdown
+from edgelm.reports.compare import BETTER, SAME, UNSURE, WORSE, Comparison, Figure, Row, check, compare, markdown
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.profile import report as parts
 from edgelm_runtime.profile.reading import parse_report
@@ -27,21 +27,21 @@ def figure(value: float, low: float = NARROW[0], high: float = NARROW[1]) -> Fig
 @pytest.mark.parametrize(
     ("old", "new", "verdict"),
     [
-        (figure(1.0), figure(1.2), SLOWER),
-        (figure(1.2), figure(1.0), FASTER),
+        (figure(1.0), figure(1.2), WORSE),
+        (figure(1.2), figure(1.0), BETTER),
         (figure(1.0), figure(1.08), SAME),  # beyond the noise, within the tolerance
         (figure(1.0), figure(1.2, 0.8, 1.4), SAME),  # beyond the tolerance, within the noise
         (figure(1.0, 0.5, 1.5), figure(1.2), SAME),
         (figure(1.0), figure(1.1), SAME),  # as much as is tolerated
-        (figure(0.0), figure(1.0), SLOWER),
+        (figure(0.0), figure(1.0), WORSE),
         (figure(0.0), figure(0.0), SAME),
         (Figure(1.0, None, None), figure(9.0), UNSURE),
         (figure(1.0), Figure(9.0, None, None), UNSURE),
     ],
 )
-def test_slower_is_beyond_both_the_noise_and_the_tolerance(old: Figure, new: Figure, verdict: str) -> None:
+def test_worse_is_beyond_both_the_noise_and_the_tolerance(old: Figure, new: Figure, verdict: str) -> None:
     assert Row("", old, new).verdict(0.1) == verdict
-    swapped = {SLOWER: FASTER, FASTER: SLOWER}
+    swapped = {WORSE: BETTER, BETTER: WORSE}
     assert Row("", old, new, more=True).verdict(0.1) == swapped.get(verdict, verdict)
     assert Row("", new, old).verdict(0.1) == swapped.get(verdict, verdict)
 
@@ -49,14 +49,14 @@ def test_slower_is_beyond_both_the_noise_and_the_tolerance(old: Figure, new: Fig
 def test_a_stage_that_nobody_feels_is_no_reason() -> None:
     row = Row("", figure(0.01), figure(0.02), least=0.02)
     assert row.verdict(0.1) == SAME
-    assert replace(row, least=0.005).verdict(0.1) == SLOWER
+    assert replace(row, least=0.005).verdict(0.1) == WORSE
 
 
 def measured(scale: float, count: int = 500) -> Report:
     """A report whose every time is `scale` times what it was."""
     times = [scale * (1 + 0.001 * (at % 10)) for at in range(count)]
     total, rates = summarize(times), summarize([1000 / ms for ms in times])
-    steady = replace(_steady(), stages={"infer": total}, total=total)
+    steady = replace(_steady(), stages={"infer": total}, total=total, drift=0.0)
     generation = replace(_generation(), time_to_first_token=total, time_per_output_token=total, tokens_per_second=rates)
     scenarios = parts.Scenarios(None, _server(scale), parts.Offline(rates, 8))
     return replace(
@@ -91,20 +91,28 @@ ROWS = [
 def test_every_row_is_found_and_judged() -> None:
     found = compare(measured(1.0), measured(1.5), 0.1)
     assert [row.name for row in found.rows] == [*ROWS, "peak memory, MB"]
-    assert [row.name for row in found.slower] == ROWS
+    assert [row.name for row in found.worse] == ROWS
     found = compare(measured(1.5), measured(1.0), 0.1)
-    assert [row.verdict(0.1) for row in found.rows] == [FASTER] * len(ROWS) + [SAME]
-    assert compare(measured(1.0), measured(1.5), 0.6).slower == []
-    assert compare(measured(1.0), measured(1.0), 0).slower == []
+    assert [row.verdict(0.1) for row in found.rows] == [BETTER] * len(ROWS) + [SAME]
+    assert compare(measured(1.0), measured(1.5), 0.6).worse == []
+    assert compare(measured(1.0), measured(1.0), 0).worse == []
 
 
 def test_the_tail_and_few_samples_are_judged_only_where_there_are_enough() -> None:
     few = compare(measured(1.0, FEWEST_FOR_P99 - 1), measured(1.5), 0.1)
     verdicts = {row.name: row.verdict(0.1) for row in few.rows}
-    assert (verdicts["answer, p50, ms"], verdicts["answer, p99, ms"]) == (SLOWER, UNSURE)
-    assert compare(measured(1.0, 5), measured(1.5, 5), 0.1).slower == [
+    assert (verdicts["answer, p50, ms"], verdicts["answer, p99, ms"]) == (WORSE, UNSURE)
+    assert compare(measured(1.0, 5), measured(1.5, 5), 0.1).worse == [
         row for row in few.rows if row.name.startswith("server")
     ]
+
+
+@pytest.mark.parametrize("drift", [0.6, -0.6])
+def test_answers_that_change_by_themselves_say_less(drift: float) -> None:
+    old, new = measured(1.0), measured(1.5)
+    assert old.steady is not None
+    found = compare(replace(old, steady=replace(old.steady, drift=drift)), new, 0.1)
+    assert {row.verdict(0.1) for row in found.rows if row.name in ROWS[:3]} == {SAME}
 
 
 def test_the_interval_of_the_tail_is_that_of_its_ranks() -> None:
@@ -118,7 +126,7 @@ def test_more_memory_counts_and_parts_of_one_report_alone_do_not() -> None:
     old = replace(measured(1.0), memory=memory, cold=None, generation=None)
     new = replace(measured(1.0), memory=replace(memory, peak=120_000_000), throughput=None, scenarios=None)
     found = compare(old, new, 0.1)
-    assert [row.name for row in found.slower] == ["peak memory, MB"]
+    assert [row.name for row in found.worse] == ["peak memory, MB"]
     assert [row.name for row in found.rows] == [*ROWS[:3], "peak memory, MB"]
 
 
@@ -150,13 +158,13 @@ def test_the_table_is_markdown_and_says_what_differs() -> None:
     trust = parts.Trust("NOISY", ("other programs took 38% of 2 cores",), (), 0.38, None)
     subject = replace(new.subject, onnxruntime="9.9 | <b>`x`", variant="*\n\x1b[2J")
     text = markdown(compare(replace(old, trust=trust), replace(new, subject=subject, complete=False), 0.1))
-    assert "12 slower, 1 same (tolerance 10.0 %)" in text
+    assert "12 worse, 1 same (tolerance 10.0 %)" in text
     assert "- the old profile is NOISY: other programs took 38% of 2 cores" in text
     assert "- the new profile was interrupted" in text
     assert "\x1b" not in text
     rows = cells(text)
     assert ["", "old", "new", "ratio", "verdict"] in rows
-    assert ["answer, p50, ms", "1.00", "1.51", "1.50", "**slower**"] in [[*row[:4], row[-1]] for row in rows]
+    assert ["answer, p50, ms", "1.00", "1.51", "1.50", "**worse**"] in [[*row[:4], row[-1]] for row in rows]
     assert next(row for row in rows if row[0] == "onnxruntime")[2] == r"9.9 | \<b\>\`x\`"
     html = MarkdownIt("commonmark").enable("table").render(text)
     assert "<b>`" not in html
