@@ -45,7 +45,8 @@ class SessionOptions:
     """Where and how a session runs: `threads` is the number of cores that one run may use.
 
     With `allow_fallback` nodes that the device does not take run on the CPU. `low_priority` gives way to the other
-    programs of the machine (Linux). `trace` is a folder where onnxruntime writes down every node that runs; "" is none.
+    programs of the machine (Linux), and its threads sleep between runs instead of spinning. `trace` is a folder where
+    onnxruntime writes down every node that runs; "" is none.
     """
 
     threads: int
@@ -200,6 +201,9 @@ def _settings(options: SessionOptions, *, outside: bool) -> Any:
     folder = _EMPTY_FOLDER if outside else _NO_FOLDER
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if options.low_priority:
+        # A thread that spins until the next run takes time from those it gives way to, and has none left when it comes.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if options.trace:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(Path(options.trace) / uuid4().hex)

@@ -132,6 +132,17 @@ def test_a_bundle_has_one_session_in_a_process() -> None:
     assert kept() is None
 
 
+@pytest.mark.parametrize("low", [False, True])
+def test_threads_of_low_priority_do_not_spin(low: bool) -> None:
+    settings = create_session(MODEL, SessionOptions(2, low_priority=low)).inference.get_session_options()
+    key = "session.intra_op.allow_spinning"
+    if low:
+        assert settings.get_session_config_entry(key) == "0"
+    else:
+        with pytest.raises(RuntimeError):
+            settings.get_session_config_entry(key)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of single threads are Linux's")
 def test_a_session_of_low_priority_gives_way_with_all_its_threads() -> None:
     def niceness() -> list[int]:

@@ -144,9 +144,13 @@ def _writing(subject: Subject) -> Iterator[Trial]:
 
 
 def _loads(subject: Subject) -> Iterator[Trial]:
-    """The other variants, devices and numbers of threads that `edgelm tune` tries."""
+    """The other variants, devices and numbers of threads that `edgelm tune` tries, and threads that do not spin."""
     engine = subject.model.engine
     now = engine.variant, engine.plan.device, engine.threads
+    if engine.threads > 1 and not subject.options.low_priority:
+        text = "threads that give way, and sleep between runs instead of spinning"
+        prepared = partial(_loaded, subject, {"low_priority": True}, False)
+        yield Trial(text, "--low-priority", prepared, subject.values, loads=True)
     for variant, device, threads in ways(subject.bundle):
         changes = []
         if variant != now[0]:

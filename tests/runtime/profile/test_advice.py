@@ -120,6 +120,18 @@ def test_variants_and_devices_are_named_as_they_are_typed(classifier: Make, monk
     assert answers == ["cpu-int4"] * 3
 
 
+def test_threads_that_do_not_spin_are_tried_where_there_are_several(
+    classifier: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advice, "ways", lambda bundle: [])
+    subject = classifier(TEXTS)
+    assert list(advice._loads(subject)) == []
+    (trial,) = advice._loads(subject.loaded(threads=2))
+    assert trial.change == "--low-priority"
+    trial.prepared()(TEXTS)
+    assert list(advice._loads(subject.loaded(threads=2, low_priority=True))) == []
+
+
 @pytest.mark.parametrize(
     ("other", "gained"),
     [
