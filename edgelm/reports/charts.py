@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -106,7 +106,7 @@ def waterfall(name: str, stages: Mapping[str, Summary]) -> Markup | None:
 
 
 def operators(found: Operators) -> Markup | None:
-    """The most expensive operators, each with its name above its bar."""
+    """The most expensive operators, each with its kind and shapes above its bar."""
     top = found.top[:10]
     if not drawable(*(one.share for one in top)):
         return None
@@ -114,7 +114,7 @@ def operators(found: Operators) -> Markup | None:
     with chart as ax:
         for row, one in enumerate(top):
             ax.barh(row, 100 * one.share, height=0.36, color=MAIN)
-            label = f"{plain(one.op_type, 28)}  {plain(one.name, 34)}"
+            label = f"{plain(one.op_type, 24)}  {plain(one.shapes, 36)}"
             ax.annotate(label, (0, row - 0.25), (1, 1), textcoords="offset points", va="bottom", fontsize=10)
             ax.annotate(
                 f"{number(100 * one.share)} %", (100 * one.share, row), (5, 0), textcoords="offset points",
@@ -137,11 +137,16 @@ def roofline(found: Ceiling) -> Markup | None:
     roof = min(found.int8_rate, found.read_bandwidth * here)
     chart = Chart("roofline", height=HEIGHT + 30)
     with chart as ax:
+        bottom = min(found.read_bandwidth * min(ridge, here) / 12, reached) / 3
         left, right = min(ridge, here) / 12, max(ridge, here) * 12
         ax.loglog([left, ridge, right], [found.read_bandwidth * left, found.int8_rate, found.int8_rate], color=MUTED)
         ax.plot([here, here], [reached, roof], color=WARN, linewidth=1.4, linestyle=(0, (3, 2)))
+        for point in found.points:
+            if all(map(drawable, (point.bytes, point.operations, point.ms))):
+                speed = point.operations / point.ms * 1000
+                ax.plot([point.operations / point.bytes], [speed], "o", color=MUTED, markersize=5)
+                bottom = min(bottom, speed / 3)
         ax.plot([here], [reached], "o", color=MAIN, markersize=10)
-        bottom = min(found.read_bandwidth * left, reached) / 3
         ax.set(xlim=(left, right), ylim=(bottom, found.int8_rate * 4))
         model = Both("this model", "本模型")
         ax.annotate(chart.say(model), (here, reached), (9, -4), textcoords="offset points", va="top")
@@ -156,18 +161,23 @@ def roofline(found: Ceiling) -> Markup | None:
             chart.say(reading), (left, found.read_bandwidth * left), (12, 4), textcoords="offset points",
             fontsize=10, va="top",
         )  # fmt: skip
-        _logarithmic(ax, rate)
+        _logarithmic(ax)
         chart.axes(
             ax, Both("operations per byte read", "每读一字节的运算次数"), Both("operations a second", "每秒运算次数")
         )
     return chart.svg("roofline")
 
 
-def _logarithmic(ax: Axes, name: Callable[[float], str]) -> None:
+def _logarithmic(ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(10, numticks=6))
         axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: name(value).replace(".00", "").replace(".0", "")))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+
+
+def _tick(value: float) -> str:
+    """A power of ten: 0.1, 10, 1 M, 100 G."""
+    return f"{value:g}" if value < 1000 else rate(value).replace(".00", "").replace(".0", "")
 
 
 def memory(found: Memory) -> Markup | None:

@@ -27,7 +27,7 @@ MAIN, SOFT, WARN, GOOD = "#fe0011", "#fe0012", "#fe0013", "#fe0014"
 _VARIABLES = {
     INK: "ink", MUTED: "muted", GRID: "grid", CARD: "card", MAIN: "main", SOFT: "soft", WARN: "warn", GOOD: "good",
 }  # fmt: skip
-WIDTH, HEIGHT = 460, 250  # CSS pixels at the scale where a text has the size that is drawn
+WIDTH, HEIGHT = 420, 240  # CSS pixels at the scale where a text has the size that is drawn
 LEAST, MOST = 1e-6, 1e15  # what lies outside, no machine measured
 _STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",

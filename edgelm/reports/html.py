@@ -13,6 +13,7 @@ from edgelm_runtime.profile.report import Report
 
 from . import words
 from .charts import all_charts
+from .chinese import sentence
 from .layout import number, size
 from .words import Both
 
@@ -51,6 +52,8 @@ def page(report: Report, chinese: bool | None = None) -> str:
         charts=all_charts(report),
         headline=words.headline(report),
         duration=words.duration,
+        few=words.FEW,
+        sentence=sentence,
         number=number,
         whole=words.whole,
         stage=words.stage,

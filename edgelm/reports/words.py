@@ -24,6 +24,7 @@ class Both:
 STAGES = {
     "tokenize": Both("tokenize", "分词"),
     "infer": Both("infer", "推理"),
+    "decode": Both("decode", "得出结果"),
     "sample": Both("sample", "采样"),
     "detokenize": Both("detokenize", "还原文字"),
     "interpreter": Both("interpreter", "启动解释器"),
@@ -79,7 +80,7 @@ def headline(report: Report) -> Both:
     if report.generation is not None:
         first = report.generation.time_to_first_token.p50
         waits += f" for a text, {_unbroken(duration(first))} for its first word"
-        zh_waits += f"得到整段文字，{_in_chinese(first)}看到第一个词"
+        zh_waits += f"得到整段文字，{_in_chinese(first).lstrip()} 看到第一个词"
     if total.count < FEW:
         slowest, zh_slowest = _unbroken(duration(total.max)), _in_chinese(total.max)
         return Both(

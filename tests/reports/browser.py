@@ -63,9 +63,9 @@ class Browser:
             self.events.append(message)
         return message
 
-    def show(self, path: Path, width: int, *, dark: bool = False) -> None:
-        """Open a file in a window of this width, and wait until it is there."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    def show(self, path: Path, width: int, height: int = 1600, *, dark: bool = False) -> None:
+        """Open a file in a window of this size, and wait until it is there."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.scheme("dark" if dark else "light")
         self.events.clear()
         self.call("Page.navigate", url=path.as_uri())
@@ -84,8 +84,8 @@ class Browser:
         return found["result"].get("value")
 
     def picture(self) -> bytes:
-        """The whole page as a PNG."""
-        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"])
+        """What the window shows, as a PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgelm.cli import cli
+from edgelm.reports.chinese import MOST, sentence
 from edgelm.reports.html import page, write_page
 from edgelm.reports.layout import size
 from edgelm.reports.words import duration, headline, plain, share
@@ -111,7 +112,7 @@ def test_names_and_texts_are_escaped_and_cut() -> None:
 
 @pytest.mark.parametrize("number", [0, -1, 1, 1e-300, 1e300, 2**62])
 def test_a_report_of_one_absurd_number_is_still_a_page(number: float) -> None:
-    values = _edited(_edited(classifier().to_dict(), float, float(number)), int, int(number))
+    values = _edited(_edited(classifier().to_dict(), float, float(number)), int, min(int(number), 2**62))
     found = page(parse_report(json.dumps({**values, "schema": 1}).encode()))
     assert "What was measured" in found
     assert "nan" not in words(found)
@@ -144,6 +145,21 @@ def _edited(values: Any, kind: type, to: Any) -> Any:
 def test_numbers_have_three_digits_and_a_unit() -> None:
     assert [duration(ms) for ms in (0.038, 2.613, 1520, 0)] == ["38.0 µs", "2.61 ms", "1.52 s", "0 ms"]
     assert [share(part) for part in (0.74, 1.0, 0.0083, 12)] == ["74 %", "100 %", "0.83 %", "1,200 %"]
+
+
+def test_sentences_of_a_measurement_are_also_chinese(tiny_classifier: Path) -> None:
+    done = CliRunner().invoke(cli, ["profile", str(tiny_classifier), "--seconds", "1", "--json"])
+    trust = json.loads(done.stdout)["trust"]
+    found = [sentence(text) for text in (*trust["excluded"], *trust["reasons"])]
+    assert [one.en for one in found if one.en == one.zh] == []
+    known = sentence("other programs took 38% of the 2 usable cores, during cold 70% (accepted: 10%)")
+    assert sentence("the time was over with the rate between 1 and 2; nobody knows").zh.endswith("2 之间；nobody knows")
+    assert known.zh == "其他程序占用了 2 个可用核心的 38%，其中测 cold 时占 70%（允许 10%）"
+
+
+def test_an_unknown_sentence_stays_as_it_is_and_is_cut() -> None:
+    assert sentence("nobody wrote this").zh == "nobody wrote this"
+    assert len(sentence("took {} " * 1000).zh) == MOST + 1
 
 
 def test_a_text_from_outside_is_one_short_line() -> None:
