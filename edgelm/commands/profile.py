@@ -129,10 +129,11 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     click.echo(_shown(report, json, prometheus, old is not None), nl=False)
     if not report.complete:
         click.echo("edgelm: note: interrupted; this is what was measured until then", err=True)
-    if old is not None:
-        _compare(old, report, given, beside=json or prometheus)
+    worse = "" if old is None else _compare(old, report, given, beside=json or prometheus)
     if not report.complete:
         raise KeyboardInterrupt
+    if worse:
+        raise Slower(worse)
 
 
 def _page_writer(path: Path | None) -> Callable[[Report], None]:
@@ -182,7 +183,12 @@ def _subject(bundle: str, given: Mapping[str, Any], old: Report | None) -> Subje
     load = LoadOptions(
         given["device"], given["use_variant"], given["threads"], given["allow_fallback"], given["low_priority"]
     )
-    return subject_of(opened, task, load, values, "goldens" if path is None else path.name)
+    return subject_of(opened, task, load, values, "goldens" if path is None else _readable(path.name))
+
+
+def _readable(name: str) -> str:
+    """A file's name as Unicode, whatever its bytes are: reports are UTF-8."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _values(path: Path, task: str, column: str | None) -> list[Any]:
@@ -205,13 +211,12 @@ def _shown(report: Report, json: bool, prometheus: bool, compared: bool) -> str:
     return "" if compared else text.page(report, shutil.get_terminal_size().columns) + "\n"
 
 
-def _compare(old: Report, report: Report, given: Mapping[str, Any], *, beside: bool) -> None:
-    """Show what changed. Raises Slower."""
+def _compare(old: Report, report: Report, given: Mapping[str, Any], *, beside: bool) -> str:
+    """Show what changed; what became worse, in words, or ""."""
     from edgelm.reports import compare
 
     percent = compare.TOLERANCE if given["tolerance"] is None else given["tolerance"]
     found = compare.compare(old, report, percent / 100)
     click.echo(compare.markdown(found), err=beside)
-    if found.worse:
-        names = "; ".join(row.name for row in found.worse)
-        raise Slower(f"worse than {given['old']} by more than {percent:g} %: {names}")
+    names = "; ".join(row.name for row in found.worse)
+    return names and f"worse than {given['old']} by more than {percent:g} %: {names}"

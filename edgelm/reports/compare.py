@@ -103,7 +103,7 @@ def compare(old: Report, new: Report, tolerance: float) -> Comparison:
 
 
 def _rows(old: Report, new: Report) -> Iterator[Row]:
-    if old.steady and new.steady:
+    if old.steady and new.steady and old.steady.texts == new.steady.texts:
         a, b = _drifted(old.steady), _drifted(new.steady)
         yield from _both("answer", a.total, b.total)
         for name in [name for name in a.stages if name in b.stages]:
@@ -210,6 +210,9 @@ def _notes(old: Report, new: Report) -> Iterator[str]:
             yield f"the {name} profile was interrupted"
     if (old.inputs.count, old.inputs.tokens) != (new.inputs.count, new.inputs.tokens):
         yield "the texts differ: so do times, whatever happened to the bundle"
+    if old.steady and new.steady and old.steady.texts != new.steady.texts:
+        counts = f"{old.steady.texts} in the old profile, {new.steady.texts} in the new one"
+        yield f"answers are left out: their texts are not the same ({counts}); give more --seconds"
     if old.machine.identity != new.machine.identity:
         yield "the machines differ"
 

@@ -220,6 +220,14 @@ def test_texts_of_the_user_are_what_is_profiled(invoke: Invoke, tiny_classifier:
     assert "threads 1" in result.stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
+def test_a_name_that_is_no_utf8_is_readable_in_the_json(start: Start, tiny_classifier: Path, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/gut\xe9.txt"
+    Path(os.fsdecode(path)).write_text("good\n", "utf-8")
+    out, err = start("profile", tiny_classifier, "--seconds", 1, "--input", path, "--json").communicate(timeout=120)
+    assert parse_report(out).inputs.source == "gut?.txt", err
+
+
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
     """So many processes that do nothing but compute."""
@@ -314,14 +322,17 @@ def interrupted(terminal: Terminal, *, group: bool) -> Report | None:
 )
 def test_ctrl_c_writes_what_was_measured_so_far(
     tiny_classifier: Path,
+    profiled: Path,
     environment: dict[str, str],
     tmp_path: Path,
     during: tuple[str, ...],
     seconds: int,
     group: bool,
 ) -> None:
-    page = tmp_path / "page.html"
+    page, old = tmp_path / "page.html", tmp_path / "old.json"
+    old.write_bytes(profiled.read_bytes())
     arguments: list[object] = ["profile", tiny_classifier, "--seconds", seconds, "--json", "--html", page]
+    arguments += ["--compare", old, "--tolerance", 0]
     terminal = Terminal(arguments, environment, columns=80, stdout=False)
     terminal.until(*(f"  {part}".encode() for part in during))
     report = interrupted(terminal, group=group)
@@ -330,6 +341,7 @@ def test_ctrl_c_writes_what_was_measured_so_far(
     assert report.cold is not None
     assert any(reason.endswith("interrupted") for reason in report.left_out)
     assert b"edgelm: note: interrupted; this is what was measured until then" in terminal.shown
+    assert b"- the new profile was interrupted" in terminal.shown
     assert page.read_text("utf-8").startswith("<!")
 
 

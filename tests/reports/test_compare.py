@@ -182,6 +182,16 @@ def test_other_texts_are_said() -> None:
     assert "the texts differ" not in markdown(compare(FILLED, FILLED, 0.1))
 
 
+def test_answers_to_another_mix_of_texts_are_not_compared() -> None:
+    old, new = measured(1.0), measured(1.5)
+    assert old.steady is not None
+    found = compare(replace(old, steady=replace(old.steady, texts=3)), new, 0.1)
+    assert [row.name for row in found.rows] == [*ROWS[3:], "peak memory, MB"]
+    assert "answers are left out: their texts are not the same (3 in the old profile, 7 in the new one)" in markdown(
+        found
+    )
+
+
 @settings(max_examples=150)
 @given(st.sampled_from(PATHS), ODD)
 def test_whatever_can_be_read_can_be_compared(path: tuple[object, ...], value: object) -> None:
