@@ -181,8 +181,8 @@ def _ceiling(found: parts.Ceiling | None) -> Iterator[Line]:
     yield Fact("ceiling", f"{percent(found.share)} of what this machine could do: {number(found.floor)} ms by "
                            f"{found.bound}, a run takes {number(found.run)} ms")  # fmt: skip
     yield Fact("", f"the machine: reads {scaled(found.read_bandwidth, 'B/s')}, int8 "
-                    f"{scaled(found.int8_rate, 'multiply-adds/s')}")  # fmt: skip
-    yield Fact("", f"the model: {size(found.bytes)} and {scaled(found.operations, 'multiply-adds')} a run")
+                    f"{scaled(found.int8_rate, 'MAC/s')}")  # fmt: skip
+    yield Fact("", f"the model: {size(found.bytes)} and {scaled(found.operations, 'MAC')} (multiply-adds) a run")
 
 
 def _advice(found: tuple[parts.Advice, ...] | None) -> Iterator[Line]:
