@@ -20,11 +20,13 @@ from edgelm.reports.chinese import MOST, sentence
 from edgelm.reports.html import page, write_page
 from edgelm.reports.layout import size
 from edgelm.reports.words import duration, headline, plain, share
-from edgelm_runtime.profile.reading import parse_report
+from edgelm_runtime.profile.reading import parse_report, read_report
 from edgelm_runtime.profile.report import Report
 from edgelm_runtime.profile.summary import summarize
+from tests.docs.markdown import blocks
 from tests.reports.example import classifier, writer
 
+DOCS = Path(__file__).parent.parent.parent / "docs"
 HOSTILE = "<script>alert('x')</script>\"&$\\frac{1}{0}$\x00\u202e" + "长" * 10_000
 PARTS = (
     "cold", "steady", "generation", "scenarios", "throughput", "memory", "energy", "operators", "ceiling",
@@ -54,13 +56,18 @@ def test_few_answers_have_a_slowest_and_no_one_in_a_hundred() -> None:
     assert "100" not in sentence
 
 
-def test_the_page_asks_for_nothing_and_runs_nothing() -> None:
-    found = page(classifier())
-    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in found
-    assert "<script" not in found
-    assert re.findall(r"(?:src|href)=\"(?!#)[^\"]*", found) == []
-    assert "url(" not in found.replace("url(#", "")
-    assert "@import" not in found
+@pytest.fixture(scope="module")
+def made() -> str:
+    """The classifier's page."""
+    return page(classifier())
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing(made: str) -> None:
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in made
+    assert "<script" not in made
+    assert re.findall(r"(?:src|href)=\"(?!#)[^\"]*", made) == []
+    assert "url(" not in made.replace("url(#", "")
+    assert "@import" not in made
 
 
 @pytest.mark.parametrize("report", [classifier(), writer()], ids=["classifier", "writer"])
@@ -84,20 +91,28 @@ def test_parts_that_were_not_measured_are_named_and_have_no_chart() -> None:
     assert "ended before an answer was measured" in shown
 
 
-def test_ids_occur_once() -> None:
-    ids = re.findall(r'\bid="([^"]+)"', page(classifier()))
+def test_ids_occur_once(made: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', made)
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r"(?:url\(|href=\")#([^\")]+)", page(classifier()))) <= set(ids)
+    assert set(re.findall(r"(?:url\(|href=\")#([^\")]+)", made)) <= set(ids)
 
 
-def test_the_same_report_gives_the_same_page() -> None:
-    assert page(classifier()) == page(classifier())
+def test_a_report_from_a_file_gives_the_page_of_the_report_itself(made: str, tmp_path: Path) -> None:
+    (tmp_path / "till.json").write_text(json.dumps(classifier().to_dict()), encoding="utf-8")
+    [example] = blocks(DOCS / "profile.md", "python")
+    subprocess.run([sys.executable, "-c", example.text], cwd=tmp_path, check=True)
+    assert body(tmp_path / "till.html") == body(made)
 
 
-def test_a_report_from_a_file_gives_the_page_of_the_report_itself() -> None:
-    report = classifier()
-    again = parse_report(json.dumps(report.to_dict()).encode())
-    assert page(again) == page(report)
+def body(found: str | Path) -> str:
+    """What does not depend on the locale of who made the page."""
+    text = found if isinstance(found, str) else found.read_text(encoding="utf-8")
+    return text[text.index("<header>") :]
+
+
+def test_the_picture_of_the_docs_is_of_a_report_that_is_there() -> None:
+    assert "A customer waits" in page(read_report(DOCS / "profile-example.json"))
+    assert (DOCS / "profile.png").stat().st_size < 300_000
 
 
 def test_names_and_texts_are_escaped_and_cut() -> None:
