@@ -56,8 +56,8 @@ _SENTENCES = (
      "建议：时间不够，未试：{0}"),
     ("scenarios: server: an answer takes {} ms, and {} s are too short for arrivals; give more --seconds",
      "负载场景：每次回答需 {0} 毫秒，{1} 秒不足以模拟到达；请增大 --seconds"),
-    ("tries of {} arrivals: their p99 is the slowest, {} are wanted",
-     "每次试验只有 {0} 次到达，p99 即最慢的一次（应有 {1} 次）"),
+    ("a try of {} arrivals: its p99 is the slowest of them, {} are wanted",
+     "该次试验只有 {0} 次到达，p99 即最慢的一次（应有 {1} 次）"),
     ("the time was over with the rate between {} and {}", "时间结束时，速率介于 {0} 与 {1} 之间"),
     ("{} texts in a call instead of one by one",
      "每次调用 {0} 条文本，而不是逐条调用"),
@@ -65,6 +65,16 @@ _SENTENCES = (
      "回答最多 {0} 个词元：目前全部因上限被截断"),
     ("{} instead of {}; edgelm tune finds and remembers it",
      "用 {0} 代替 {1}；edgelm tune 会找到并记住"),
+    ("threads that give way, and sleep between runs instead of spinning",
+     "让出处理器的线程，在两次运行之间休眠而不是自旋"),
+    ("prompt lookup", "提示词查找（prompt lookup）"),
+    ("no prompt lookup", "不用提示词查找（prompt lookup）"),
+    ("opening the session takes {} s at load: keep the model, and load it once for all texts",
+     "加载时打开会话需 {0} 秒：请保留模型，只加载一次，供所有文本使用"),
+    ("optimising the graph for this CPU takes {} s at load: keep the model, and load it once for all texts",
+     "加载时会话为本机处理器优化计算图，需 {0} 秒：请保留模型，只加载一次，供所有文本使用"),
+    ("generation: no answer has two tokens that come one after the other: beams, windows, or too short ones",
+     "生成：没有一个回答有先后生成的两个词元（束搜索、分窗或太短）"),
 )  # fmt: skip
 
 

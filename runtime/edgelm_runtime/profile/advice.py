@@ -114,8 +114,8 @@ def _keeping(cold: report.ColdStart | None, each: float) -> Iterator[report.Advi
         return
     session = cold.stages["session"].p50
     if session >= SLOW and session == max(stage.p50 for stage in cold.stages.values()):
-        why = "the session optimises its graph for this CPU" if products_saturate() else "opening the session takes"
-        text = f"{why} {session / 1000:.1f} s at load: keep the model, and load it once for all texts"
+        what = "optimising the graph for this CPU" if products_saturate() else "opening the session"
+        text = f"{what} takes {session / 1000:.1f} s at load: keep the model, and load it once for all texts"
         yield report.Advice(text, "model = edgelm.load(...)", cold.total.p50, each, "ms a text")
 
 
