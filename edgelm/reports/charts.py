@@ -22,7 +22,9 @@ MILLISECONDS = Both("milliseconds", "毫秒")
 def all_charts(report: Report) -> dict[str, Markup]:
     """Every chart for which the report has numbers, by name."""
     steady, cold, scenarios = report.steady, report.cold, report.scenarios
-    found: dict[str, Markup | None] = {"lengths": lengths(report.inputs.lengths)}
+    found: dict[str, Markup | None] = {}
+    if report.inputs.count > 1:
+        found["lengths"] = lengths(report.inputs.lengths)
     if steady is not None:
         found["latencies"] = latencies(steady.latencies, steady.total)
         found["answer"] = waterfall("answer", steady.stages)

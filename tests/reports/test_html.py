@@ -22,7 +22,7 @@ from edgelm.reports.layout import size
 from edgelm.reports.words import duration, headline, plain, share
 from edgelm_runtime.profile.reading import parse_report, read_report
 from edgelm_runtime.profile.report import Report
-from edgelm_runtime.profile.summary import summarize
+from edgelm_runtime.profile.summary import histogram, summarize
 from tests.docs.markdown import blocks
 from tests.reports.example import classifier, writer
 
@@ -54,6 +54,20 @@ def test_few_answers_have_a_slowest_and_no_one_in_a_hundred() -> None:
     assert "the slowest of 64 answers" in sentence
     assert "for its first word" in sentence
     assert "100" not in sentence
+
+
+def test_one_text_has_no_distribution_and_a_model_without_products_no_roofline() -> None:
+    report = classifier()
+    assert report.ceiling is not None
+    inputs = replace(report.inputs, count=1, tokens=summarize([6.0]), lengths=histogram([6.0], 10))
+    found = page(replace(report, inputs=inputs, ceiling=replace(report.ceiling, operations=0)))
+    shown = words(found)
+    assert "One text (goldens) of 6 tokens" in shown
+    assert "half of them longer" not in shown
+    assert "The large dot" not in shown
+    assert {'aria-label="roofline"', 'aria-label="histogram of the lengths"'} & set(
+        re.findall('aria-label="[^"]*"', found)
+    ) == set()
 
 
 @pytest.fixture(scope="module")
