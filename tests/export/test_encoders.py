@@ -35,8 +35,8 @@ AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 SEGMENTED = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 # Every scheme, and how far from torch its logits may be on average, in standard deviations of torch's.
 SCHEMES = {
-    "fp32": 1e-5, "fp16": 0.005, "int8": 0.04, "int8-mixed": 0.04, "int8-static": 0.08, "int8-blocks": 0.04,
-    "qdq-int8": 0.04, "int4-32": 0.4, "int4-64": 0.4, "int4-128": 0.4,
+    "fp32": 1e-5, "fp16": 0.005, "int8": 0.04, "int8-mixed": 0.04, "int8-whole": 0.04, "int8-static": 0.08,
+    "int8-blocks": 0.04, "qdq-int8": 0.04, "int4-32": 0.4, "int4-64": 0.4, "int4-128": 0.4,
 }  # fmt: skip
 COMMON: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -75,7 +75,7 @@ def built(model: Any, want: families.Wanted, used: str = "fp32", weights: famili
     config = model.config.to_dict()
     family = families.family(config["model_type"])
     family.check(config)
-    ranges = measured(model) if used.startswith(("int8-mixed", "int8-static", "qdq")) else {}
+    ranges = measured(model) if used.startswith(("int8-mixed", "int8-whole", "int8-static", "qdq")) else {}
     spans = {name: known.span() for name, known in ranges.items()}
     return family.build(weights or Tensors(model), config, scheme(used, ranges, spans=spans), want).graph
 

@@ -109,3 +109,15 @@ def test_a_classifier_with_outliers_answers_as_without(channels: int) -> None:
     folded, plain = logits_apart(model, "int8-folded"), logits_apart(bert(), "int8-folded")
     assert folded < 2 * plain + 0.02
     assert logits_apart(model, "int8") > 2 * folded
+    assert logits_apart(model, "int8-whole") > 2 * folded  # one scale for all channels
+
+
+def test_without_channels_apart_a_layer_is_one_product() -> None:
+    model = spread(bert(), 4)
+    kinds = {
+        used: [node.op_type for node in onnx.load_from_string(build(model, used)).graph.node]
+        for used in ("int8-mixed", "int8-whole")
+    }
+    assert "Gather" in kinds["int8-mixed"]
+    assert kinds["int8-whole"].count("MatMul") < kinds["int8-mixed"].count("MatMul")
+    assert len(kinds["int8-whole"]) < len(kinds["int8-mixed"])

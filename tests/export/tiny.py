@@ -182,7 +182,7 @@ def build(
     config = model.config.to_dict()
     family = families.family(config["model_type"])
     family.check(config)
-    ranges = input_ranges(model) if used in ("int8-static", "int8-mixed", "int8-folded") else {}
+    ranges = input_ranges(model) if used in ("int8-static", "int8-mixed", "int8-folded", "int8-whole") else {}
     return family.build(
         weights or Tensors(model), config, scheme(used, ranges), wanted or families.Wanted(family.TASKS[0], CONTEXT)
     ).graph

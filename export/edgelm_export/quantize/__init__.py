@@ -60,9 +60,9 @@ def scheme(
     cache: CacheScales | None = None,
     spans: Mapping[str, Span] | None = None,
 ) -> Scheme:
-    """The scheme of that name: fp32, fp16, int8 (dynamic), int8-mixed, -folded, -static, -blocks, qdq-int8, int4-64 ...
+    """The scheme of that name: fp32, fp16, int8 (dynamic), int8-mixed, -folded, -whole, -static, -blocks, qdq-int8 ...
 
-    ``ranges`` is what int8-static, -mixed and -folded need: the inputs of every linear layer. ``spans`` are the
+    ``ranges`` is what int8-static, -mixed, -folded and -whole need: the inputs of every linear layer. ``spans`` are the
     smallest and largest inputs of each, for qdq-int8. ``cache`` makes the KV cache int8.
 
     Raises:
@@ -77,6 +77,7 @@ def scheme(
     from edgelm_export.quantize.int8_folded import Int8Folded
     from edgelm_export.quantize.int8_mixed import Int8Mixed
     from edgelm_export.quantize.int8_static import Int8Static
+    from edgelm_export.quantize.int8_whole import Int8Whole
     from edgelm_export.quantize.qdq import QdqInt8
 
     made: tuple[Scheme, ...] = (
@@ -86,6 +87,7 @@ def scheme(
         Int8Static(ranges or {}),
         Int8Mixed(ranges or {}),
         Int8Folded(ranges or {}),
+        Int8Whole(ranges or {}),
         Int8Blocks(),
         QdqInt8(spans or {}),
         *map(Int4Blocks, BLOCK_SIZES),

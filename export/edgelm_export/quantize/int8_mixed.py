@@ -24,13 +24,17 @@ WORTH = 1.5  # how much finer the scale of the others has to become for that
 
 
 class Int8Mixed(TablesInBlocks):
-    """QuantizeLinear, MatMulIntegerToFloat and QAttention for the layers in ``ranges``."""
+    """QuantizeLinear, MatMulIntegerToFloat and QAttention for the layers in ``ranges``.
+
+    At most ``most`` channels of each are taken apart.
+    """
 
     name = "int8-mixed"
     precision = "int8"
 
-    def __init__(self, ranges: Mapping[str, Range]) -> None:
+    def __init__(self, ranges: Mapping[str, Range], most: int = APART) -> None:
         self._ranges = ranges
+        self._most = most
 
     def linear(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any] | None, name: str,
@@ -40,7 +44,7 @@ class Int8Mixed(TablesInBlocks):
         known = self._ranges.get(name)
         if known is None:
             return linear_by_block(graph, x, weight, bias, name)
-        return _Rounded(graph, x, known, name).product(weight, bias, name)
+        return _Rounded(graph, x, known, name, self._most).product(weight, bias, name)
 
     def self_attention(
         self, graph: GraphBuilder, x: Value, weight: NDArray[Any], bias: NDArray[Any], heads: int, name: str,
@@ -53,7 +57,7 @@ class Int8Mixed(TablesInBlocks):
         known = self._ranges.get(name)
         if known is None:
             return Int8Dynamic().self_attention(graph, x, weight, bias, heads, name, position_bias=position_bias)
-        rounded = _Rounded(graph, x, known, name)
+        rounded = _Rounded(graph, x, known, name, self._most)
         if rounded.whole and position_bias is None:
             return rounded.attention(weight, bias, heads, name)
         parts = zip(np.split(weight, 3, axis=1), np.split(bias, 3), strict=True)
@@ -64,9 +68,9 @@ class Int8Mixed(TablesInBlocks):
 class _Rounded:
     """The inputs of one or more products: rounded to uint8, and the channels that are taken apart."""
 
-    def __init__(self, graph: GraphBuilder, x: Value, known: Range, name: str) -> None:
+    def __init__(self, graph: GraphBuilder, x: Value, known: Range, name: str, most: int) -> None:
         self._graph = graph
-        self._apart = apart(known)
+        self._apart = apart(known, most)
         step, middle = scale_of(known.span(self._apart))
         self._scale = graph.weight(f"{name}.x_scale", step)
         self._zero = graph.weight(f"x_zero_{middle}", middle)
@@ -105,10 +109,10 @@ class _Rounded:
         return graph.add(product, graph.one("MatMul", [self._outliers, outliers]))
 
 
-def apart(known: Range) -> NDArray[np.int64]:
-    """The channels to take apart, ascending: the APART largest, where the others' scale is WORTH times as fine then."""
+def apart(known: Range, most: int = APART) -> NDArray[np.int64]:
+    """The channels to take apart, ascending: the ``most`` largest, where that makes the others' scale WORTH as fine."""
     largest = known.largest
-    found = np.sort(np.argsort(largest, kind="stable")[-APART:]).astype(np.int64)
+    found = np.sort(np.argsort(largest, kind="stable")[::-1][:most]).astype(np.int64)
     rest = np.delete(largest, found)
     worth = rest.size > 0 and float(largest.max()) >= WORTH * float(rest.max())
     return found if worth else np.empty(0, np.int64)

@@ -34,7 +34,7 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
     "text-generation": ("int8-static", "int8-blocks", "fp32"),
     "text2text-generation": ("int8-mixed", "int8-static", "int8-blocks", "fp32"),
 }
-ENCODER = ("int8-mixed", "int8-folded", "int8", "int8-blocks", "fp32")
+ENCODER = ("int8-mixed", "int8-whole", "int8-folded", "int8", "int8-blocks", "fp32")
 TABLES = ("int8-blocks", "fp32")
 
 
