@@ -108,10 +108,7 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     that serves it. Ctrl-C ends it and shows what was measured so far (exit code 130). Exit code 8:
     --compare found something slower, or more memory, by more than --tolerance and beyond the noise.
     """
-    if json and prometheus:
-        raise click.UsageError("--json and --prometheus: both print to stdout; give one of the two")
-    if given["old"] is None and (given["tolerance"] is not None or given["any_machine"]):
-        raise click.UsageError("--tolerance and --any-machine: only --compare OLD.json uses them")
+    _check(bundle, given, both=json and prometheus)
     from edgelm.reports.progress import progress
     from edgelm_runtime.profile.reading import read_report
     from edgelm_runtime.profile.run import PARTS, ProfileOptions, profile
@@ -134,6 +131,20 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
         raise KeyboardInterrupt
     if worse:
         raise Slower(worse)
+
+
+def _check(bundle: str, given: Mapping[str, Any], *, both: bool) -> None:
+    """Refuse combinations that contradict themselves. Raises click.UsageError."""
+    if both:
+        raise click.UsageError("--json and --prometheus: both print to stdout; give one of the two")
+    if given["old"] is None and (given["tolerance"] is not None or given["any_machine"]):
+        raise click.UsageError("--tolerance and --any-machine: only --compare OLD.json uses them")
+    if bundle in TASKS and given["task"] not in (None, bundle):
+        raise click.UsageError(f"{bundle} is a task, and --task {given['task']} another one; name a bundle for it")
+    written = [path.absolute() for path in (given["html"], given["trace"]) if path is not None]
+    read = [path.absolute() for path in (given["input"], given["old"]) if path is not None]
+    if len({*written}) < len(written) or {*written} & {*read}:
+        raise click.UsageError("--html, --trace, --input and --compare: one file is named twice and would be lost")
 
 
 def _page_writer(path: Path | None) -> Callable[[Report], None]:

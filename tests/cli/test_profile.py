@@ -70,8 +70,14 @@ def test_a_wrong_option_is_a_usage_error(
 
 
 def test_what_contradicts_itself_is_one_too(invoke: Invoke, tiny_classifier: Path) -> None:
-    for options, said in ((["--json", "--prometheus"], "give one of the two"), (["--any-machine"], "only --compare")):
-        result = invoke("profile", tiny_classifier, *options)
+    for options, said in (
+        ([tiny_classifier, "--json", "--prometheus"], "give one of the two"),
+        ([tiny_classifier, "--any-machine"], "only --compare"),
+        ([tiny_classifier, "--html", "both", "--trace", "both"], "named twice"),
+        ([tiny_classifier, "--html", "texts.txt", "--input", "texts.txt"], "named twice"),
+        (["sentiment", "--task", "summary"], "another one"),
+    ):
+        result = invoke("profile", *options)
         assert (result.exit_code, said in result.stderr) == (2, True)
 
 
