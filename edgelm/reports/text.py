@@ -23,7 +23,7 @@ def page(report: Report, width: int = WIDTH) -> str:
     sections = (
         _headline(report), _facts(report), _steady(report.steady), _cold(report.cold), _generation(report.generation),
         _scenarios(report.scenarios), _throughput(report.throughput), _memory(report.memory), _energy(report.energy),
-        _operators(report.operators), _ceiling(report.ceiling), _advice(report.advice), _remarks(report),
+        _operators(report.operators), _ceiling(report.ceiling), _advice(report), _remarks(report),
     )  # fmt: skip
     blocks = ["\n".join(_lines(section, width)) for section in sections]
     return "\n\n".join(block for block in blocks if block)
@@ -185,10 +185,13 @@ def _ceiling(found: parts.Ceiling | None) -> Iterator[Line]:
     yield Fact("", f"the model: {size(found.bytes)} and {scaled(found.operations, 'MAC')} (multiply-adds) a run")
 
 
-def _advice(found: tuple[parts.Advice, ...] | None) -> Iterator[Line]:
+def _advice(report: Report) -> Iterator[Line]:
     yield from _list("advice", (
-        f"{one.text}: {one.change} ({number(one.before)} -> {number(one.after)} {one.unit})" for one in found or ()
+        f"{one.text}: {one.change} ({number(one.before)} -> {number(one.after)} {one.unit})"
+        for one in report.advice or ()
     ))  # fmt: skip
+    if report.tried and not report.advice:
+        yield Fact("advice", f"- nothing that was tried was faster: {', '.join(report.tried)}")
 
 
 def _remarks(report: Report) -> Iterator[Line]:

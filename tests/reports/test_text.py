@@ -115,3 +115,8 @@ def test_whatever_can_be_read_can_be_shown(path: tuple[object, ...], value: obje
     except ValueError:
         return
     assert json.dumps(page(found, 40))
+
+
+def test_without_advice_the_page_says_what_was_tried() -> None:
+    found = page(small(advice=(), tried=("model.batch(texts)", "--threads 1")))
+    assert "- nothing that was tried was faster: model.batch(texts), --threads 1" in found

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import BundleRejected, DeviceError
 from ..goldens import replay
@@ -49,7 +49,14 @@ class Trial:
     loads: bool = False
 
 
-def measure(subject: Subject, deadline: Deadline, *, cold: report.ColdStart | None) -> tuple[report.Advice, ...]:
+class Advised(NamedTuple):
+    """Advice, and the change of every trial that was done, whatever it showed."""
+
+    advice: tuple[report.Advice, ...] | None
+    tried: tuple[str, ...]
+
+
+def measure(subject: Subject, deadline: Deadline, *, cold: report.ColdStart | None) -> Advised:
     """Advice with the gain that its trial showed; of several ways to load the bundle the best.
 
     Raises what answering raises, and NotMeasured, with what was found, where the time was over before all was tried.
@@ -57,7 +64,7 @@ def measure(subject: Subject, deadline: Deadline, *, cold: report.ColdStart | No
     each = pace(subject, deadline)
     found = list(_keeping(cold, 1000 * each))
     best: report.Advice | None = None
-    missing = []
+    tried, missing = [], []
     for trial in chain(_calls(subject), _writing(subject), _loads(subject)):
         fit = int(deadline.left / each / (2 * TURNS))
         if fit < min(trial.fewest, len(trial.values)):
@@ -68,6 +75,7 @@ def measure(subject: Subject, deadline: Deadline, *, cold: report.ColdStart | No
         except (BundleRejected, DeviceError):
             continue
         # Most of those that show nothing end soon: half of the time for each leaves some for all.
+        tried.append(trial.change)
         shown = _tried(subject, trial, ask, evenly(trial.values, max(trial.fewest, fit // 2)))
         if shown is None:
             continue
@@ -76,9 +84,10 @@ def measure(subject: Subject, deadline: Deadline, *, cold: report.ColdStart | No
         elif best is None or shown.after / shown.before < best.after / best.before:
             best = shown
     found += [best] if best is not None else []
+    advised = Advised(tuple(found), tuple(tried))
     if missing:
-        raise NotMeasured(f"the time is too short to try {', '.join(missing)}", tuple(found))
-    return tuple(found)
+        raise NotMeasured(f"the time is too short to try {', '.join(missing)}", advised)
+    return advised
 
 
 def _tried(subject: Subject, trial: Trial, ask: Ask, values: Sequence[Any]) -> report.Advice | None:

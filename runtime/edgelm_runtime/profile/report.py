@@ -294,7 +294,10 @@ class Advice:
 
 @dataclass(frozen=True)
 class Report:
-    """All that one profile found. `complete` is False where it was interrupted: what there is then still counts."""
+    """All that one profile found. `complete` is False where it was interrupted: what there is then still counts.
+
+    `tried` are the changes that trials for `advice` made, as a user types them, whatever they showed.
+    """
 
     schema: int
     created: str
@@ -313,6 +316,7 @@ class Report:
     operators: Operators | None = None
     ceiling: Ceiling | None = None
     advice: tuple[Advice, ...] | None = None
+    tried: tuple[str, ...] = ()
     trust: Trust | None = None
     left_out: tuple[str, ...] = ()
 

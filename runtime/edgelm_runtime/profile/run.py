@@ -102,6 +102,7 @@ def profile(
         complete = False
         left_out.update({part.name: "interrupted" for part in PARTS if part.name not in {*found, *left_out}})
     whole = Watched("", first, look())
+    advised, tried = found.pop("advice", None) or advice.Advised(None, ())
     here = machine(whole.before, whole.after, (mhz, clock()))
     return report.Report(
         schema=report.SCHEMA,
@@ -112,6 +113,8 @@ def profile(
         machine=here,
         inputs=subject.inputs(),
         **found,
+        advice=advised,
+        tried=tried,
         trust=judge(whole, watched, here, found.get("steady"), len(subject.values)),
         left_out=tuple(f"{name}: {reason}" for name, reason in left_out.items()),
     )

@@ -46,7 +46,7 @@ def advised(subject: Subject, seconds: float, cold: report.ColdStart | None = No
         found = advice.measure(subject, Deadline(seconds), cold=cold)
     except NotMeasured as short:
         found = short.found
-    return {one.change: one for one in found}
+    return {one.change: one for one in found.advice}
 
 
 def test_throughput_of_all_sizes_and_threads(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_a_gain_counts_where_it_is_large_and_sure(
 def test_too_little_time_names_what_was_not_tried(classifier: Make) -> None:
     with pytest.raises(NotMeasured, match=r"model.batch\(texts\)") as short:
         advice.measure(sleepy(classifier(TEXTS)), Deadline(0.1), cold=None)
-    assert short.value.found == ()
+    assert short.value.found == ((), ())
 
 
 def test_a_session_that_is_most_of_the_start_is_to_be_kept(classifier: Make) -> None:
@@ -193,3 +193,9 @@ def test_writers_are_tried_with_lookup_and_with_shorter_answers(generator: Make)
 
 def test_an_encoder_has_nothing_to_write(classifier: Make) -> None:
     assert list(advice._writing(classifier(TEXTS))) == []
+
+
+def test_what_was_tried_is_told_whatever_it_showed(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advice, "ways", lambda bundle: [])
+    monkeypatch.setattr(advice, "_tried", lambda *_: None)
+    assert advice.measure(classifier(TEXTS), Deadline(4.0), cold=None) == ((), ("model.batch(texts)",))
