@@ -23,9 +23,8 @@ from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.loader import load
 from edgelm_runtime.tokenizer import TextTokenizer
 from edgelm_runtime.verify import verify_bundle
-from tests.export import graphs, tiny
+from tests.export import graphs, onnx_folder, tiny
 from tests.export.graphs import Answers
-from tests.export.test_imported import _write
 from tests.export.test_trim import CORPUS
 
 KEPT = np.array([0, 1, 2, 5, 7, *range(100, 200)])
@@ -39,7 +38,7 @@ def corpus(tmp_path: Path) -> str:
 
 
 def _imported(folder: Path) -> Path:
-    return _write(folder, tiny.bert(spread=0.1), "logits")
+    return onnx_folder.write(folder, tiny.bert(spread=0.1), "logits")
 
 
 def _traced(folder: Path) -> Path:
