@@ -81,12 +81,12 @@ class Figure:
         }
 
     def cells(self) -> list[str]:
-        low, high = map(_number, self.spread)
-        goal = "" if self.at_most is None else f"<= {_number(self.at_most)}"
-        goal = goal if self.at_least is None else f">= {_number(self.at_least)}"
-        ceiling = "" if self.ceiling is None else _number(self.ceiling)
+        low, high = map(number, self.spread)
+        goal = "" if self.at_most is None else f"<= {number(self.at_most)}"
+        goal = goal if self.at_least is None else f">= {number(self.at_least)}"
+        ceiling = "" if self.ceiling is None else number(self.ceiling)
         met = {None: "", True: "yes", False: "NO"}[self.met]
-        return [self.name, _number(self.median), f"{low} .. {high}", self.unit, ceiling, goal, met]
+        return [self.name, number(self.median), f"{low} .. {high}", self.unit, ceiling, goal, met]
 
 
 HEADER = ["what", "median", "quartiles", "unit", "ceiling", "goal", "met"]
@@ -262,7 +262,7 @@ def megabytes(count: float) -> float:
     return count / 1e6
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three significant digits, and all digits before the point."""
     if value == 0 or not math.isfinite(value):
         return str(value)

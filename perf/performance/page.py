@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perf.bench import number
 from perf.beside.page import fill, table
 from perf.beside.report import cell
 from perf.performance.chart import draw
@@ -102,13 +103,14 @@ def _share(report: Mapping[str, Any]) -> str:
 
 
 def _figures(reports: Reports) -> str:
-    rows = [row for name in _ordered(reports) for row in _rows(reports[name])]
-    return f"{table(('what', 'median', 'quartiles', 'ceiling', 'goal', 'met', 'command', 'measured'), rows)}\n"
+    """A table for each single measurement, in the page's order; those of other bundles after the default ones."""
+    names = [name for one in SINGLE for name in reports if name == one or name.startswith(f"{one}-")]
+    return "\n".join(_measured(reports[name]) for name in names)
 
 
-def _ordered(reports: Reports) -> list[str]:
-    """The names of single measurements in the page's order, those of other bundles after the default ones."""
-    return [name for one in SINGLE for name in reports if name == one or name.startswith(f"{one}-")]
+def _measured(report: Mapping[str, Any]) -> str:
+    header = ("what", "median", "quartiles", "ceiling", "goal", "met")
+    return f"`{report['command']}`, {report['date']}\n\n{table(header, list(_rows(report)))}\n"
 
 
 def _rows(report: Mapping[str, Any]) -> Iterator[Sequence[str]]:
@@ -116,9 +118,7 @@ def _rows(report: Mapping[str, Any]) -> Iterator[Sequence[str]]:
         goal = "" if figure["at_most"] is None else f"at most {figure['at_most']:g}"
         goal = goal if figure["at_least"] is None else f"at least {figure['at_least']:g}"
         met = {None: "", True: "yes", False: "**no**"}[figure["met"]]
-        low, high = (cell(value) for value in figure["quartiles"])
-        ceiling = "" if figure["ceiling"] is None else cell(figure["ceiling"])
-        yield (
-            figure["name"], f"{cell(figure['median'])} {figure['unit']}".strip(), f"{low} .. {high}", ceiling, goal,
-            met, f"`{report['command']}`", report["date"],
-        )  # fmt: skip
+        low, high = (number(value) for value in figure["quartiles"])
+        ceiling = "" if figure["ceiling"] is None else number(figure["ceiling"])
+        median = f"{number(figure['median'])} {figure['unit']}".strip()
+        yield figure["name"], median, f"{low} .. {high}", ceiling, goal, met
