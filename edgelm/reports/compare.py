@@ -5,24 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf, isclose
 from typing import Any
 
 from edgelm.manifest_text import safe
 from edgelm.reports.layout import cut, number, percent
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.profile.report import Machine, Report, Server, Steady
+from edgelm_runtime.profile.server import ENOUGH
 from edgelm_runtime.profile.summary import Summary
 
 TOLERANCE = 10.0  # percent
-WORSE, BETTER, SAME, UNSURE = "worse", "better", "same", "too few samples"
+WORSE, BETTER, SAME, UNFELT, UNSURE = "worse", "better", "same", "not felt", "not sure"
 _FEWEST = 6  # samples: the interval of fewer is no more than their range
 _MATTERS = 0.01  # of the whole answer: a stage that changed by less is not felt
+_ALIKE = 1e-4  # of a latency limit: --latency-limit is given with fewer digits
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|#~])")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of a report and the interval that it lies in; None where there were too few samples for one."""
+    """A number of a report and the interval that it lies in; None where none is known, such as of too few samples."""
 
     value: float
     low: float | None
@@ -45,17 +48,20 @@ class Row:
         return self.new.value / self.old.value if self.old.value else None
 
     def verdict(self, tolerance: float) -> str:
-        """Worse or better where the intervals do not overlap and the ratio is beyond `tolerance` (a part of one)."""
+        """Same within `tolerance` (a part of one); beyond it worse or better where the intervals do not overlap."""
         before, after = (self.new, self.old) if self.more else (self.old, self.new)
         if before.low is None or before.high is None or after.low is None or after.high is None:
             return UNSURE
-        if abs(after.value - before.value) < self.least:
+        grew, shrank = (high.value > low.value * (1 + tolerance) for low, high in ((before, after), (after, before)))
+        if not (grew or shrank):
             return SAME
-        if after.low > before.high and after.value > before.value * (1 + tolerance):
+        if abs(after.value - before.value) < self.least:
+            return UNFELT
+        if grew and after.low > before.high:
             return WORSE
-        if before.low > after.high and before.value > after.value * (1 + tolerance):
+        if shrank and before.low > after.high:
             return BETTER
-        return SAME
+        return UNSURE
 
 
 @dataclass(frozen=True)
@@ -157,8 +163,10 @@ def _rates(old: Report, new: Report) -> Iterator[Row]:
     if not old.scenarios or not new.scenarios:
         return
     a, b = old.scenarios, new.scenarios
-    if a.server and b.server and a.server.limit == b.server.limit:
-        yield Row(f"server, texts/s below {number(a.server.limit)} ms", _served(a.server), _served(b.server), more=True)
+    if a.server and b.server and _alike(a.server, b.server):
+        yield Row(
+            f"server, texts/s below {a.server.limit:g} ms", _served(old, a.server), _served(new, b.server), more=True
+        )
     if a.offline and b.offline:
         yield Row(
             "offline, texts/s", _median(a.offline.texts_per_second), _median(b.offline.texts_per_second), more=True
@@ -174,22 +182,32 @@ def _exact(value: float) -> Figure:
     return Figure(value, value, value)
 
 
-def _served(found: Server) -> Figure:
-    """The rate that was kept, and the next one that was not."""
-    failed = [one.rate for one in found.tries if not one.kept and one.rate > found.rate]
-    return Figure(found.rate, found.rate, min(failed, default=found.rate))
+def _alike(old: Server, new: Server) -> bool:
+    return isclose(old.limit, new.limit, rel_tol=_ALIKE)
+
+
+def _served(one: Report, found: Server) -> Figure:
+    """The rate that was kept, and the next one that was not: an extreme, which a busy moment or few arrivals decide."""
+    sure = one.trust is not None and one.trust.verdict == "VALID"
+    enough = any(each.kept and each.rate == found.rate and each.latency.count >= ENOUGH for each in found.tries)
+    if not (sure and enough):
+        return Figure(found.rate, None, None)
+    failed = [each.rate for each in found.tries if not each.kept and each.rate > found.rate]
+    return Figure(found.rate, found.rate, min(failed, default=inf))
 
 
 def markdown(found: Comparison) -> str:
     """The comparison in GitHub's Markdown: what differs besides the times, then a row for each figure."""
     old, new, tolerance = found.old, found.new, found.tolerance
     verdicts = [row.verdict(tolerance) for row in found.rows]
-    counts = ", ".join(f"{verdicts.count(one)} {one}" for one in (WORSE, BETTER, SAME, UNSURE) if one in verdicts)
+    counts = ", ".join(
+        f"{verdicts.count(one)} {one}" for one in (WORSE, BETTER, SAME, UNFELT, UNSURE) if one in verdicts
+    )
     lines = [
         f"**{_plain(new.subject.bundle)}**, {new.subject.task}: {counts or 'nothing to compare'} "
         f"(tolerance {percent(tolerance)})",
         "",
-        *(f"- {_plain(note)}" for note in _notes(old, new)),
+        *(f"- {_plain(note)}" for note in _notes(found)),
         "",
         *_table(("", "old", "new"), _differences(old, new)),
         "",
@@ -202,19 +220,43 @@ def markdown(found: Comparison) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
 
 
-def _notes(old: Report, new: Report) -> Iterator[str]:
+def _notes(found: Comparison) -> Iterator[str]:
+    old, new = found.old, found.new
+    if old.subject.sha256 != new.subject.sha256:
+        names = [_facts(one)["bundle"] for one in (old, new)]
+        yield f"another bundle: {names[0]} in the old profile, {names[1]} in the new one"
     for name, one in (("old", old), ("new", new)):
         if one.trust is not None and one.trust.reasons:
             yield f"the {name} profile is {one.trust.verdict}: {'; '.join(one.trust.reasons)}"
         if not one.complete:
             yield f"the {name} profile was interrupted"
-    if (old.inputs.count, old.inputs.tokens) != (new.inputs.count, new.inputs.tokens):
-        yield "the texts differ: so do times, whatever happened to the bundle"
-    if old.steady and new.steady and old.steady.texts != new.steady.texts:
-        counts = f"{old.steady.texts} in the old profile, {new.steady.texts} in the new one"
-        yield f"answers are left out: their texts are not the same ({counts}); give more --seconds"
+    yield from _texts(old, new)
     if old.machine.identity != new.machine.identity:
         yield "the machines differ"
+    a, b = (one.scenarios and one.scenarios.server for one in (old, new))
+    if a and b and not _alike(a, b):
+        limits = f"{a.limit:g} and {b.limit:g} ms"
+        yield f"server: not compared, the limits differ ({limits}); give --latency-limit {a.limit:g}"
+    unsure = [row for row in found.rows if row.verdict(found.tolerance) == UNSURE]
+    if unsure:
+        yield "not sure: the intervals overlap, or are of too few samples; give more --seconds on a quiet machine"
+    if any(row.name.startswith("server") and None in (row.old.low, row.new.low) for row in unsure):
+        yield f"the server's rate counts only where both profiles are VALID and the rate was kept for {ENOUGH} arrivals"
+
+
+def _texts(old: Report, new: Report) -> Iterator[str]:
+    """What is to be said of texts that are not the same; another bundle may count other tokens in the same ones."""
+    a, b = old.inputs, new.inputs
+    other = old.subject.sha256 != new.subject.sha256
+    differ = (a.source, a.count) != (b.source, b.count)
+    if differ or (not other and a.tokens != b.tokens):
+        yield "the texts differ: so do times, whatever happened to the bundle"
+    elif other and a.source == "goldens" and a.tokens != b.tokens:
+        yield "the texts are each bundle's own golden texts: give both the same --input"
+    if old.steady and new.steady and old.steady.texts != new.steady.texts:
+        counts = f"{old.steady.texts} in the old profile, {new.steady.texts} in the new one"
+        remedy = "both the same --input" if differ else "more --seconds"
+        yield f"answers are left out: their texts are not the same ({counts}); give {remedy}"
 
 
 def _differences(old: Report, new: Report) -> Iterator[tuple[str, str, str]]:
