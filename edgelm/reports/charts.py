@@ -29,7 +29,7 @@ def all_charts(report: Report) -> dict[str, Markup]:
         found["latencies"] = latencies(steady.latencies, steady.total)
         found["answer"] = waterfall("answer", steady.stages)
     if cold is not None:
-        found["cold"] = waterfall("cold", cold.stages)
+        found["cold"] = waterfall("cold", {name: one for name, one in cold.stages.items() if name != "exit"})
     if report.operators is not None:
         found["operators"] = operators(report.operators)
     if report.ceiling is not None:
@@ -39,7 +39,7 @@ def all_charts(report: Report) -> dict[str, Markup]:
     if scenarios is not None and scenarios.server is not None:
         found["server"] = server(scenarios.server)
     if report.throughput is not None:
-        found["batches"], found["threads"] = throughput(report.throughput)
+        found["batches"], found["threads"] = throughput(report.throughput, report.subject.threads)
     return {name: chart for name, chart in found.items() if chart is not None}
 
 
@@ -231,14 +231,15 @@ def server(found: Server) -> Markup | None:
     return chart.svg("latency at each arrival rate")
 
 
-def throughput(found: Sequence[Throughput]) -> tuple[Markup | None, Markup | None]:
-    """Texts a second by texts in a call, and by threads; None where only one of each was tried."""
-    threads = max((one.threads for one in found), default=0)
+def throughput(found: Sequence[Throughput], threads: int) -> tuple[Markup | None, Markup | None]:
+    """Texts a second by texts in a call on so many threads, and by threads; None where only one of each was tried."""
     batches = {one.batch: one.texts_per_second for one in found if one.threads == threads}
     by_threads = {one.threads: one.texts_per_second for one in found if one.batch == 1}
     return (
-        _rates("batches", batches, Both("texts in a call", "每次调用的文本数")),
-        _rates("threads", by_threads, Both("threads", "线程数")),
+        _rates(
+            "batches", batches, Both(f"texts in a call (threads: {threads})", f"每次调用的文本数（线程：{threads}）")
+        ),
+        _rates("threads", by_threads, Both("threads (one text in a call)", "线程数（每次调用一条文本）")),
     )
 
 

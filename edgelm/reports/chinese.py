@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from .words import Both, plain
+from .words import PARTS, Both, plain
 
 MOST = 300
 _SENTENCES = (
     ("other programs took {} of the {} usable cores, during {} {} (accepted: {})",
-     "其他程序占用了 {1} 个可用核心的 {0}，其中测 {2} 时占 {3}（允许 {4}）"),
+     "其他程序占用了 {1} 个可用核心的 {0}，其中测{2}时占 {3}（允许 {4}）"),
     ("other programs took {} of the {} usable cores (accepted: {})",
      "其他程序占用了 {1} 个可用核心的 {0}（允许 {2}）"),
     ("the host of this virtual machine took {} of its CPU time (accepted: {})",
@@ -42,20 +42,20 @@ _SENTENCES = (
      "{1} 条文本中的 {0} 条（时间不够）；请增大 --seconds"),
     ("how far the texts differ, in the interval of the median: its samples are whole rounds of {}",
      "文本之间的差异（对中位数区间而言）：其样本是每轮 {0} 条文本"),
-    ("energy: this machine exposes no energy counter of its processor ({})",
-     "能耗：本机没有可读的处理器能耗计数器（{0}）"),
-    ("energy: {} cannot be read: Linux gives it to root alone",
-     "能耗：无法读取 {0}（Linux 只允许 root 读取）"),
-    ("memory: its growth takes {} answers and {} s once buffers have settled; give more --seconds",
-     "内存增长：缓冲区稳定后还需要 {0} 次回答和 {1} 秒；请增大 --seconds"),
-    ("memory: this system does not tell how much memory a process holds",
-     "内存：本系统不提供进程的内存占用"),
-    ("throughput: the time was over before {}",
-     "吞吐量：时间已到，未测：{0}"),
-    ("advice: the time is too short to try {}",
-     "建议：时间不够，未试：{0}"),
-    ("scenarios: server: an answer takes {} ms, and {} s are too short for arrivals; give more --seconds",
-     "负载场景：每次回答需 {0} 毫秒，{1} 秒不足以模拟到达；请增大 --seconds"),
+    ("this machine exposes no energy counter of its processor ({})",
+     "本机没有可读的处理器能耗计数器（{0}）"),
+    ("{} cannot be read: Linux gives it to root alone",
+     "无法读取 {0}（Linux 只允许 root 读取）"),
+    ("its growth takes {} answers and {} s once buffers have settled; give more --seconds",
+     "其增长的测量在缓冲区稳定后还需要 {0} 次回答和 {1} 秒；请增大 --seconds"),
+    ("this system does not tell how much memory a process holds",
+     "本系统不提供进程的内存占用"),
+    ("the time was over before {}",
+     "时间已到，未测：{0}"),
+    ("the time is too short to try {}",
+     "时间不够，未试：{0}"),
+    ("server: an answer takes {} ms, and {} s are too short for arrivals; give more --seconds",
+     "服务器：每次回答需 {0} 毫秒，{1} 秒不足以模拟到达；请增大 --seconds"),
     ("a try of {} arrivals: its p99 is the slowest of them, {} are wanted",
      "该次试验只有 {0} 次到达，p99 即最慢的一次（应有 {1} 次）"),
     ("the time was over with the rate between {} and {}", "时间结束时，速率介于 {0} 与 {1} 之间"),
@@ -73,20 +73,29 @@ _SENTENCES = (
      "加载时打开会话需 {0} 秒：请保留模型，只加载一次，供所有文本使用"),
     ("optimising the graph for this CPU takes {} s at load: keep the model, and load it once for all texts",
      "加载时会话为本机处理器优化计算图，需 {0} 秒：请保留模型，只加载一次，供所有文本使用"),
-    ("generation: no answer has two tokens that come one after the other: beams, windows, or too short ones",
-     "生成：没有一个回答有先后生成的两个词元（束搜索、分窗或太短）"),
+    ("no answer has two tokens that come one after the other: beams, windows, or too short ones",
+     "没有一个回答有先后生成的两个词元（束搜索、分窗或太短）"),
+    ("interrupted", "中途停止"),
+    ("the rates of {} are not known here, only those of the CPU", "这里只知道 CPU 的速率，不知道 {0} 的"),
 )  # fmt: skip
 
 
 def sentence(text: str) -> Both:
     """A sentence from a report, as it is and in Chinese; one line of each, cut where it is very long."""
     shown = plain(text, MOST)
-    return Both(shown, _known(shown) or "；".join(_known(part) or part for part in shown.split("; ")))
+    return Both(shown, _chinese(shown))
+
+
+def _chinese(text: str) -> str:
+    name, colon, rest = text.partition(": ")
+    if colon and name in PARTS:
+        return f"{PARTS[name].zh}：{_chinese(rest)}"
+    return _known(text) or "；".join(_known(part) or part for part in text.split("; "))
 
 
 def _known(text: str) -> str | None:
     for english, chinese in _SENTENCES:
         found = re.fullmatch("([^;]+?)".join(map(re.escape, english.split("{}"))), text)
         if found:
-            return chinese.format(*found.groups())
+            return chinese.format(*(PARTS[one].zh if one in PARTS else one for one in found.groups()))
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,20 +16,10 @@ from . import words
 from .charts import all_charts
 from .chinese import sentence
 from .layout import number, size
-from .words import Both
+from .remarks import other_threads, tiles, what_to_do
+from .words import PARTS, Both
 
-MISSING = {
-    "cold": Both("cold start", "冷启动"),
-    "steady": Both("answers one after the other", "连续回答"),
-    "scenarios": Both("scenarios", "负载场景"),
-    "throughput": Both("throughput", "吞吐量"),
-    "memory": Both("memory", "内存"),
-    "energy": Both("energy", "能耗"),
-    "operators": Both("operators", "算子"),
-    "ceiling": Both("distance to the ceiling", "距上限的距离"),
-    "advice": Both("advice", "建议"),
-    "trust": Both("verdict", "可信度"),
-}
+_OPTIONAL = {"generation"}  # a part that only some tasks have
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -51,8 +42,12 @@ def page(report: Report, chinese: bool | None = None) -> str:
         report=report,
         charts=all_charts(report),
         headline=words.headline(report),
+        tiles=list(tiles(report)),
+        what_to_do=what_to_do(report),
+        other_threads=other_threads(report),
+        first_answer=words.first_answer,
+        reason=lambda part: _reason(report, part),
         duration=words.duration,
-        few=words.FEW,
         sentence=sentence,
         number=number,
         whole=words.whole,
@@ -64,12 +59,20 @@ def page(report: Report, chinese: bool | None = None) -> str:
 
 def _missing(report: Report) -> Iterator[Both]:
     """Parts that the report does not have, where no line of it says so already."""
-    said = " ".join(report.left_out)
-    for name, shown in MISSING.items():
-        if getattr(report, name) is None and name not in said:
+    for name, shown in PARTS.items():
+        if getattr(report, name) is None and name not in _OPTIONAL and _reason(report, name) is None:
             yield shown
 
 
+def _reason(report: Report, part: str) -> Both | None:
+    """Why a part, or some of it, is not there."""
+    start = f"{part}: "
+    lines = (line.removeprefix(start) for line in report.left_out if line.startswith(start))
+    return next(map(sentence, lines), None)
+
+
 def _chinese_here() -> bool:
-    name = locale.getlocale()[0] or ""
+    """Whether who makes the page reads Chinese: as POSIX asks the environment, also for locales that are not there."""
+    asked = map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))
+    name = next(filter(None, asked), None) or locale.getlocale()[0] or ""
     return name.lower().startswith(("zh", "chinese"))

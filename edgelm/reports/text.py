@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from edgelm.manifest_text import safe
 from edgelm.reports.layout import cut, number, percent, scaled, size, table, wrapped
+from edgelm.reports.words import first_answer
 from edgelm_runtime.profile import report as parts
 from edgelm_runtime.profile.report import Report
 from edgelm_runtime.profile.summary import Summary
@@ -72,7 +73,7 @@ def _facts(report: Report) -> Iterator[Line]:
     yield Fact("device", f"{subject.device} ({subject.provider}), threads {subject.threads}{low}")
     yield from (Fact("note", note) for note in subject.notes)
     yield Fact("cpu", f"{machine.cpu}; {' '.join(machine.isa) or 'no flags that matter here'}")
-    yield Fact("machine", f"{machine.cores} usable cores, {machine.memory / 2**30:.1f} GiB, {machine.system}")
+    yield Fact("machine", f"{machine.cores} usable cores, {size(machine.memory)}, {machine.system}")
     yield Fact("clock", f"{clock or 'n/a'}{' MHz' * bool(clock)}, governor {machine.governor or 'n/a'}, "
                          f"slowed by heat: {heat}")  # fmt: skip
     yield Fact("software", f"edgelm {subject.edgelm}, onnxruntime {subject.onnxruntime}, Python {machine.python}")
@@ -99,6 +100,7 @@ def _steady(found: parts.Steady | None) -> Iterator[Line]:
 def _cold(found: parts.ColdStart | None) -> Iterator[Line]:
     if found is not None:
         yield _summaries("cold start, ms", [*found.stages.items(), ("total", found.total)])
+        yield f"  first answer after {number(first_answer(found))} ms: the total without exit"
 
 
 def _generation(found: parts.Generation | None) -> Iterator[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgelm_runtime.profile.report import Report
+from edgelm_runtime.profile.report import ColdStart, Report
 
 from .layout import number, scaled
 
@@ -21,6 +21,19 @@ class Both:
     zh: str
 
 
+PARTS = {
+    "cold": Both("cold start", "冷启动"),
+    "steady": Both("answers one after the other", "连续回答"),
+    "generation": Both("generation", "文字生成"),
+    "scenarios": Both("scenarios", "负载场景"),
+    "throughput": Both("throughput", "吞吐量"),
+    "memory": Both("memory", "内存"),
+    "energy": Both("energy", "能耗"),
+    "operators": Both("operators", "算子"),
+    "ceiling": Both("distance to the ceiling", "距上限的距离"),
+    "advice": Both("advice", "建议"),
+    "trust": Both("verdict", "可信度"),
+}
 STAGES = {
     "tokenize": Both("tokenize", "分词"),
     "infer": Both("infer", "推理"),
@@ -69,6 +82,12 @@ def rate(per_second: float) -> str:
 def share(part: float) -> str:
     """A part of 1 as per cent, two digits: nobody decides on the third."""
     return f"{float(f'{100 * part:.2g}'):,g} %"
+
+
+def first_answer(found: ColdStart) -> float:
+    """Milliseconds from nothing to the first answer: a cold start's total but the program's end."""
+    exits = found.stages.get("exit")
+    return max(0.0, found.total.p50 - (exits.p50 if exits is not None else 0.0))
 
 
 def headline(report: Report) -> Both:

@@ -19,6 +19,7 @@ from edgelm.cli import cli
 from edgelm.reports.chinese import MOST, sentence
 from edgelm.reports.html import page, write_page
 from edgelm.reports.layout import size
+from edgelm.reports.remarks import other_threads, tiles, what_to_do
 from edgelm.reports.words import duration, headline, plain, share
 from edgelm_runtime.profile.reading import parse_report, read_report
 from edgelm_runtime.profile.report import Report
@@ -105,6 +106,117 @@ def test_parts_that_were_not_measured_are_named_and_have_no_chart() -> None:
     assert "ended before an answer was measured" in shown
 
 
+def test_the_first_answer_comes_before_the_program_ends(made: str) -> None:
+    cold = classifier().cold
+    assert cold is not None
+    shown = words(made)
+    assert duration(cold.total.p50 - cold.stages["exit"].p50) in shown[: shown.index("How long does")]
+    assert duration(cold.total.p50) not in shown[: shown.index("How long does")]
+
+
+def test_engineers_come_after_what_is_to_be_done(made: str) -> None:
+    heads = [html.unescape(re.sub("<[^>]+>", " ", one)) for one in re.findall("<h2>(.*?)</h2>", made)]
+    order = [
+        "How long does a customer", "Where does the time go", "How long does a start", "How many customers",
+        "Does its memory grow", "What is to be done",
+        "For engineers", "What do more texts", "How far from", "Which operators", "What was measured",
+    ]  # fmt: skip
+    places = [next(at for at, head in enumerate(heads) if part in head) for part in order]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "Most is gained by: two texts in a call are answered faster (402 → 575 texts/s)."),
+        ({"trust": writer().trust}, "Measure again on a quiet machine before you decide anything."),
+        ({"advice": (), "tried": ("--threads 1",)}, "Nothing that was tried was faster."),
+        ({"advice": ()}, None),
+    ],
+)
+def test_one_sentence_says_what_is_to_be_done(changes: dict[str, Any], expected: str | None) -> None:
+    found = what_to_do(replace(classifier(), **changes))
+    assert (found and found.en) == expected
+
+
+def test_what_was_tried_is_shown() -> None:
+    assert "--threads 1" in words(page(replace(classifier(), advice=(), tried=("--threads 1",))))
+
+
+def test_a_load_that_was_not_measured_is_said_where_its_chart_would_be() -> None:
+    report = classifier()
+    assert report.scenarios is not None
+    alone = replace(report.scenarios, server=None)
+    reason = "scenarios: server: an answer takes 183 ms, and 4.0 s are too short for arrivals; give more --seconds"
+    shown = words(page(replace(report, scenarios=alone, left_out=(reason,))))
+    load = shown[shown.index("How many customers") : shown.index("Does its memory")]
+    assert reason.removeprefix("scenarios: ") in load
+    assert "每次回答需 183 毫秒，4.0 秒不足以模拟到达" in load
+    assert "were not asked for" not in load
+    assert "were not asked for" in words(page(replace(report, scenarios=alone)))
+    assert reason in words(page(replace(report, scenarios=None, left_out=(reason,))))
+
+
+def test_bars_are_of_the_threads_of_the_profile_and_better_ones_are_named(made: str) -> None:
+    assert "texts in a call (threads: 2)" in made
+    assert other_threads(classifier()) is None
+    report = classifier()
+    found = page(replace(report, subject=replace(report.subject, threads=1)))
+    assert "(threads: 1)" not in found  # one bar is no chart
+    assert re.search(r"More was done with threads: 2, 1 in a call: \d+ texts a second instead of \d+\.", found)
+
+
+def test_growth_below_the_noise_was_not_seen() -> None:
+    report = classifier()
+    assert report.memory is not None
+    shown = words(page(replace(report, memory=replace(report.memory, growth=151e3, noise=930e3))))
+    assert "Growth: none seen. " in shown
+    assert "151 kB ± 930 kB" in shown
+    assert "Growth: 1.90 kB per 1,000 answers." in words(page(report))
+
+
+@pytest.mark.parametrize(
+    ("names", "chinese"),
+    [
+        ({"LC_ALL": "zh_CN.UTF-8"}, True),
+        ({"LANG": "zh_TW"}, True),
+        ({"LC_ALL": "", "LC_MESSAGES": "zh_CN.UTF-8", "LANG": "en_US.UTF-8"}, True),
+        ({"LC_ALL": "C.UTF-8", "LANG": "zh_CN.UTF-8"}, False),
+        ({"LANG": "en_US.UTF-8"}, False),
+    ],
+)
+def test_the_language_of_who_makes_the_page_is_first(
+    monkeypatch: pytest.MonkeyPatch, names: dict[str, str], chinese: bool
+) -> None:
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    assert ('<html lang="zh-Hans">' in page(replace(writer(), operators=None))) is chinese
+
+
+def test_every_card_says_how_good_its_number_is() -> None:
+    found = {one.what.en: one for one in tiles(writer())}
+    assert all(one.hint.en and one.hint.zh for one in found.values())
+    assert "below 1 s" in found["half of the answers take less"].hint.en
+    assert found["memory at most"].hint.en == "1.4 % of this machine's memory"
+    assert found["energy an answer"].hint.en == "0.539 Wh for 1,000 answers"
+
+
+def test_the_chinese_page_names_verdict_and_parts_in_chinese() -> None:
+    assert "受干扰（NOISY）" in page(writer())
+    assert sentence("operators: interrupted").zh == "算子：中途停止"
+
+
+def test_a_growth_that_is_not_known_is_said_with_its_reason() -> None:
+    report = classifier()
+    assert report.memory is not None
+    reason = "its growth takes 50 answers and 1 s once buffers have settled; give more --seconds"
+    found = replace(report, memory=replace(report.memory, growth=None, noise=None), left_out=(f"memory: {reason}",))
+    shown = words(page(found))
+    assert reason in shown[: shown.index("For engineers")]
+
+
 def test_ids_occur_once(made: str) -> None:
     ids = re.findall(r'\bid="([^"]+)"', made)
     assert len(ids) == len(set(ids))
@@ -183,7 +295,7 @@ def test_sentences_of_a_measurement_are_also_chinese(tiny_classifier: Path) -> N
     assert [one.en for one in found if one.en == one.zh] == []
     known = sentence("other programs took 38% of the 2 usable cores, during cold 70% (accepted: 10%)")
     assert sentence("the time was over with the rate between 1 and 2; nobody knows").zh.endswith("2 之间；nobody knows")
-    assert known.zh == "其他程序占用了 2 个可用核心的 38%，其中测 cold 时占 70%（允许 10%）"
+    assert known.zh == "其他程序占用了 2 个可用核心的 38%，其中测冷启动时占 70%（允许 10%）"
 
 
 def test_an_unknown_sentence_stays_as_it_is_and_is_cut() -> None:
