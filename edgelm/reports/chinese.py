@@ -76,6 +76,9 @@ _SENTENCES = (
     ("no answer has two tokens that come one after the other: beams, windows, or too short ones",
      "没有一个回答有先后生成的两个词元（束搜索、分窗或太短）"),
     ("interrupted", "中途停止"),
+    ("memory", "内存"),
+    ("arithmetic", "计算"),
+    ("ms a text", "毫秒/条"),
     ("the rates of {} are not known here, only those of the CPU", "这里只知道 CPU 的速率，不知道 {0} 的"),
 )  # fmt: skip
 

@@ -49,6 +49,7 @@ def page(report: Report, chinese: bool | None = None) -> str:
         reason=lambda part: _reason(report, part),
         duration=words.duration,
         sentence=sentence,
+        source=words.source(report.inputs.source),
         number=number,
         whole=words.whole,
         stage=words.stage,

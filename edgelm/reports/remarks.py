@@ -10,7 +10,7 @@ from edgelm_runtime.profile.report import Advice, Report, Steady, Throughput
 
 from .chinese import sentence
 from .layout import number, size
-from .words import FEW, Both, duration, first_answer, plain, share
+from .words import FEW, Both, duration, first_answer, share
 
 # Milliseconds: what feels immediate, and what interrupts a thought (Nielsen, Usability Engineering, 1993).
 _IMMEDIATE, _INTERRUPTS = 100, 1000
@@ -102,8 +102,11 @@ def what_to_do(report: Report) -> Both | None:
     if report.advice:
         best = max(report.advice, key=_gain)
         text = sentence(best.text)
-        figures = f"{number(best.before)} → {number(best.after)} {plain(best.unit, 20)}"
-        return Both(f"Most is gained by: {text.en} ({figures}).", f"收益最大的做法：{text.zh}（{figures}）。")
+        figures, unit = f"{number(best.before)} → {number(best.after)}", sentence(best.unit)
+        return Both(
+            f"Most is gained by: {text.en} ({figures} {unit.en}).",
+            f"收益最大的做法：{text.zh}（{figures} {unit.zh}）。",
+        )
     if report.tried:
         return Both("Nothing that was tried was faster.", "试过的做法都没有更快。")
     return None

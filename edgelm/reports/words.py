@@ -84,6 +84,13 @@ def share(part: float) -> str:
     return f"{float(f'{100 * part:.2g}'):,g} %"
 
 
+def source(name: str) -> Both:
+    """Where the texts come from: the bundle's golden texts, or a file."""
+    if name == "goldens":
+        return Both("the bundle's own", "模型包自带")
+    return Both(plain(name), plain(name))
+
+
 def first_answer(found: ColdStart) -> float:
     """Milliseconds from nothing to the first answer: a cold start's total but the program's end."""
     exits = found.stages.get("exit")

@@ -63,7 +63,7 @@ def test_one_text_has_no_distribution_and_a_model_without_products_no_roofline()
     inputs = replace(report.inputs, count=1, tokens=summarize([6.0]), lengths=histogram([6.0], 10))
     found = page(replace(report, inputs=inputs, ceiling=replace(report.ceiling, operations=0)))
     shown = words(found)
-    assert "One text (goldens) of 6 tokens" in shown
+    assert "One text (the bundle's own) of 6 tokens" in shown
     assert "half of them longer" not in shown
     assert "The large dot" not in shown
     assert {'aria-label="roofline"', 'aria-label="histogram of the lengths"'} & set(

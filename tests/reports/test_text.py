@@ -117,6 +117,12 @@ def test_whatever_can_be_read_can_be_shown(path: tuple[object, ...], value: obje
     assert json.dumps(page(found, 40))
 
 
+def test_a_cold_start_also_says_when_the_first_answer_was_there() -> None:
+    first, end, total = summarize([300.0]), summarize([90.0]), summarize([390.0])
+    found = page(small(cold=parts.ColdStart({"first_answer": first, "exit": end}, total)))
+    assert "first answer after 300 ms: the total without exit" in found
+
+
 def test_without_advice_the_page_says_what_was_tried() -> None:
     found = page(small(advice=(), tried=("model.batch(texts)", "--threads 1")))
     assert "- nothing that was tried was faster: model.batch(texts), --threads 1" in found
