@@ -115,6 +115,8 @@ def kind_of(path: Path) -> str:
         InputError: any other suffix.
     """
     kind = path.suffix.lower()
+    if kind not in KINDS and path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file, accepted are {', '.join(KINDS)}")
     if kind not in KINDS:
         raise InputError(f"{path}: files of kind {kind or 'without a suffix'!r}; accepted are {', '.join(KINDS)}")
     return kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from edgelm_runtime.errors import InputError, Slower
 from edgelm_runtime.tasks import TASKS
 
 if TYPE_CHECKING:
+    from edgelm_runtime.bundle import Bundle
     from edgelm_runtime.profile.report import Report
     from edgelm_runtime.profile.subject import Subject
 
@@ -105,8 +106,9 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     the numbers are to be trusted.
 
     BUNDLE is a folder or the name of a default bundle; TASK stands for the first default bundle
-    that serves it. Ctrl-C ends it and shows what was measured so far (exit code 130). Exit code 8:
-    --compare found something slower, or more memory, by more than --tolerance and beyond the noise.
+    that serves it, or the one that most texts of --input go to. Ctrl-C ends it and shows what
+    was measured so far (exit code 130). Exit code 8: --compare found something slower, or more
+    memory, by more than --tolerance and beyond the noise.
     """
     _check(bundle, given, both=json and prometheus)
     from edgelm.reports.progress import progress
@@ -120,8 +122,12 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     if given["trace"] is not None:
         _write_trace(subject, given["trace"])
     options = ProfileOptions(given["seconds"], given["scenario"] or NAMES, given["latency_limit"])
-    with progress(PARTS, options.seconds) as seen:
-        report = profile(subject, options, seen)
+    try:
+        with progress(PARTS, options.seconds) as seen:
+            report = profile(subject, options, seen)
+    except KeyboardInterrupt:
+        click.echo("edgelm: note: interrupted before anything was measured; no report was written", err=True)
+        raise
     write_page(report)
     click.echo(_shown(report, json, prometheus, old is not None), nl=False)
     if not report.complete:
@@ -141,6 +147,10 @@ def _check(bundle: str, given: Mapping[str, Any], *, both: bool) -> None:
         raise click.UsageError("--tolerance and --any-machine: only --compare OLD.json uses them")
     if bundle in TASKS and given["task"] not in (None, bundle):
         raise click.UsageError(f"{bundle} is a task, and --task {given['task']} another one; name a bundle for it")
+    if given["column"] is not None and (given["input"] is None or given["input"].suffix.lower() == ".txt"):
+        raise click.UsageError("--column: only the --input of a .csv or .jsonl file has columns")
+    if given["latency_limit"] is not None and given["scenario"] and "server" not in given["scenario"]:
+        raise click.UsageError("--latency-limit: only the server scenario has one; give --scenario server too")
     written = [path.absolute() for path in (given["html"], given["trace"]) if path is not None]
     read = [path.absolute() for path in (given["input"], given["old"]) if path is not None]
     if len({*written}) < len(written) or {*written} & {*read}:
@@ -181,20 +191,49 @@ def _subject(bundle: str, given: Mapping[str, Any], old: Report | None) -> Subje
     from edgelm_runtime.profile.fingerprint import look, machine
     from edgelm_runtime.profile.subject import subject_of
 
-    folders = bundles_of(bundle)
-    if len(folders) > 1:
-        others = ", ".join(folder.name for folder in folders[1:])
-        click.echo(f"edgelm: note: {bundle} is profiled with {folders[0].name}; name {others} for the others", err=True)
-    opened = open_bundle(folders[0])
-    task = served_task(opened, bundle if bundle in TASKS else given["task"])
+    opened = [open_bundle(folder) for folder in bundles_of(bundle)]
+    task = served_task(opened[0], bundle if bundle in TASKS else given["task"])
     if old is not None:
         check(old, task, None if given["any_machine"] else machine(look(), look()))
     path = given["input"]
-    values = None if path is None else _values(path, task, given["column"])
+    values: Sequence[Any] | None = None if path is None else _values(path, task, given["column"])
+    chosen, values, notes = _chosen(opened, task, values)
+    for note in notes:
+        click.echo(f"edgelm: note: {note}", err=True)
     load = LoadOptions(
         given["device"], given["use_variant"], given["threads"], given["allow_fallback"], given["low_priority"]
     )
-    return subject_of(opened, task, load, values, "goldens" if path is None else _readable(path.name))
+    return subject_of(chosen, task, load, values, "goldens" if path is None else _readable(path.name), notes)
+
+
+def _chosen(
+    bundles: Sequence[Bundle], task: str, values: Sequence[Any] | None
+) -> tuple[Bundle, Sequence[Any] | None, tuple[str, ...]]:
+    """The bundle that most of the values go to with `edgelm run`, its values, and notes on those of the others."""
+    from edgelm_runtime.loader import by_language, language_among
+
+    if len(bundles) == 1:
+        return bundles[0], values, ()
+    if values is None:
+        names = ", ".join(bundle.manifest.name for bundle in bundles[1:])
+        return bundles[0], None, (f"{task} is profiled with {bundles[0].manifest.name}; name {names} for the others",)
+    routes = by_language(bundles)
+    answered: dict[str, list[Any]] = {bundle.manifest.name: [] for bundle in bundles}
+    for value in values:
+        answered[routes[language_among(value, routes)].manifest.name].append(value)
+    chosen = max(bundles, key=lambda bundle: len(answered[bundle.manifest.name]))
+    notes = [
+        f"{len(answered[name])} of {len(values)} texts are left out: they go to {name}, which is for "
+        f"{_languages(other)}; to profile those, name it and give them in a file of their own"
+        for other in bundles
+        if other is not chosen and answered[name := other.manifest.name]
+    ]
+    return chosen, answered[chosen.manifest.name], tuple(notes)
+
+
+def _languages(bundle: Bundle) -> str:
+    """The languages of a bundle in words."""
+    return ", ".join({"en": "English", "zh": "Chinese"}.get(one, one) for one in bundle.manifest.languages)
 
 
 def _readable(name: str) -> str:

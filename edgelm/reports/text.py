@@ -71,6 +71,8 @@ def _facts(report: Report) -> Iterator[Line]:
     yield Fact("bundle", f"{subject.bundle}, sha256 {subject.sha256[:12]}, variant {subject.variant} "
                           f"({subject.precision})")  # fmt: skip
     yield Fact("device", f"{subject.device} ({subject.provider}), threads {subject.threads}{low}")
+    if subject.why:
+        yield Fact("chosen as", subject.why)
     yield from (Fact("note", note) for note in subject.notes)
     yield Fact("cpu", f"{machine.cpu}; {' '.join(machine.isa) or 'no flags that matter here'}")
     yield Fact("machine", f"{machine.cores} usable cores, {size(machine.memory)}, {machine.system}")
@@ -151,10 +153,11 @@ def _memory(found: parts.Memory | None) -> Iterator[Line]:
         return
     growth = "n/a"
     if found.growth is not None and found.noise is not None:
-        seen = "" if found.growth > found.noise else "none seen, "
-        growth = f"{seen}{size(found.growth)} give or take {size(found.noise)}"
+        growth = f"{size(found.growth)} per 1,000 answers, give or take {size(found.noise)}"
+        if found.growth <= found.noise:
+            growth = f"none seen (less than {size(found.noise)} per 1,000 answers)"
     yield Fact("memory", f"peak {size(found.peak)}; after imports {size(found.imported)}, "
-                          f"after load {size(found.loaded)}; growth per 1,000 answers {growth}")  # fmt: skip
+                          f"after load {size(found.loaded)}; growth {growth}")  # fmt: skip
 
 
 def _energy(found: parts.Energy | None) -> Iterator[Line]:

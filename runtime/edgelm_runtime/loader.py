@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -92,11 +92,24 @@ def _load_default(task: str, make: Callable[[Bundle, str], Any]) -> Any:
         )
     if len(serving) == 1:
         return make(serving[0], task)
-    by_language: dict[str, Bundle] = {}
-    for bundle in serving:
+    return Routed(by_language(serving), task, make)
+
+
+def by_language(bundles: Iterable[Bundle]) -> dict[str, Bundle]:
+    """The bundle of each language: the first that knows it."""
+    found: dict[str, Bundle] = {}
+    for bundle in bundles:
         for language in bundle.manifest.languages:
-            by_language.setdefault(language, bundle)
-    return Routed(by_language, task, make)
+            found.setdefault(language, bundle)
+    return found
+
+
+def language_among(value: object, languages: Collection[str]) -> str:
+    """The language of `value`, a text or a mapping of attributes, if it is among these, else the first of them."""
+    if isinstance(value, Mapping):
+        value = " ".join(f"{key} {item}" for key, item in value.items())
+    language = language_of(value) if isinstance(value, str) else ""
+    return language if language in languages else next(iter(languages))
 
 
 class Routed(Observed):
@@ -170,7 +183,4 @@ class Routed(Observed):
 
     def _language(self, value: object) -> str:
         """The language of `value` if it has a bundle, else the first: the model's own check words the refusal."""
-        if isinstance(value, Mapping):
-            value = " ".join(f"{key} {item}" for key, item in value.items())
-        language = language_of(value) if isinstance(value, str) else ""
-        return language if language in self._bundles else next(iter(self._bundles))
+        return language_among(value, self._bundles)

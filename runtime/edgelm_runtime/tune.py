@@ -28,13 +28,17 @@ TOKENS = 16
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run a bundle: milliseconds for all golden inputs, the median of a few rounds, or why it is refused."""
+    """One way to run a bundle: milliseconds for all golden inputs, the median of a few rounds, or why it is refused.
+
+    `texts` is how many inputs that are, 0 where it is refused.
+    """
 
     variant: str
     device: str
     threads: int
     ms: float | None
     refused: str
+    texts: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for JSON."""
@@ -62,7 +66,8 @@ class Tuning:
 
     def table(self) -> str:
         """The candidates for a person, the choice marked."""
-        lines = [f"{self.bundle}: {len(self.candidates)} ways to run it"]
+        texts = max(one.texts for one in self.candidates)
+        lines = [f"{self.bundle}: {len(self.candidates)} ways to run it; ms for all {texts} golden texts"]
         for one in self.candidates:
             chosen = (one.variant, one.device, one.threads) == tuple(asdict(self.choice).values())
             result = one.refused if one.ms is None else f"{one.ms:.2f} ms"
@@ -121,10 +126,11 @@ def _measure(bundle: Bundle, options: LoadOptions) -> Candidate:
         models = {task: task_class(task)(bundle, options) for task in bundle.manifest.serves if task in TASKS}
         for task, model in models.items():
             replay(bundle, task, model)
-        ms = sum(_milliseconds(model, golden_inputs(bundle, task, model)) for task, model in models.items())
+        inputs = {task: golden_inputs(bundle, task, model) for task, model in models.items()}
+        ms = sum(_milliseconds(model, inputs[task]) for task, model in models.items())
     except (BundleRejected, DeviceError) as error:
         return Candidate(name, options.device, threads, None, str(error))
-    return Candidate(name, options.device, threads, ms, "")
+    return Candidate(name, options.device, threads, ms, "", sum(map(len, inputs.values())))
 
 
 def _milliseconds(model: Any, texts: Sequence[Text]) -> float:

@@ -11,14 +11,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edgelm.commands.profile import _chosen
 from edgelm.reports.layout import cells
+from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.machine import usable_cores
 from edgelm_runtime.profile.reading import parse_report, read_report
 from edgelm_runtime.profile.report import Report
@@ -76,6 +78,9 @@ def test_what_contradicts_itself_is_one_too(invoke: Invoke, tiny_classifier: Pat
         ([tiny_classifier, "--html", "both", "--trace", "both"], "named twice"),
         ([tiny_classifier, "--html", "texts.txt", "--input", "texts.txt"], "named twice"),
         (["sentiment", "--task", "summary"], "another one"),
+        ([tiny_classifier, "--column", "text"], "has columns"),
+        ([tiny_classifier, "--column", "text", "--input", "texts.txt"], "has columns"),
+        ([tiny_classifier, "--scenario", "offline", "--latency-limit", 9], "only the server scenario"),
     ):
         result = invoke("profile", *options)
         assert (result.exit_code, said in result.stderr) == (2, True)
@@ -99,6 +104,28 @@ def test_a_file_without_usable_texts_is_refused(
     assert said in result.stderr
 
 
+def test_a_folder_is_no_file_of_texts(invoke: Invoke, tiny_classifier: Path, tmp_path: Path) -> None:
+    result = invoke("profile", tiny_classifier, "--input", tmp_path)
+    assert (result.exit_code, "is a folder; give a file" in result.stderr) == (5, True)
+
+
+def test_texts_are_profiled_on_the_bundle_that_most_of_them_go_to(tiny_classifier: Path) -> None:
+    tiny = open_bundle(tiny_classifier)
+    english, chinese = (
+        replace(tiny, path=Path(name), manifest=replace(tiny.manifest, name=name, languages=(language,)))
+        for name, language in (("en-tiny", "en"), ("zh-tiny", "zh"))
+    )
+    chosen, values, notes = _chosen([english, chinese], "sentiment", ["good", "很好", "差"])
+    assert (chosen, values) == (chinese, ["很好", "差"])
+    assert len(notes) == 1
+    assert notes[0].startswith("1 of 3 texts are left out: they go to en-tiny, which is for English")
+    assert _chosen([english, chinese], "sentiment", ["good"]) == (english, ["good"], ())
+    assert _chosen([chinese], "sentiment", ["good"]) == (chinese, ["good"], ())
+    chosen, values, notes = _chosen([english, chinese], "sentiment", None)
+    assert (chosen, values) == (english, None)
+    assert notes == ("sentiment is profiled with en-tiny; name zh-tiny for the others",)
+
+
 def test_a_line_that_is_refused_is_named(invoke: Invoke, tiny_classifier: Path, tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text('"good"\n{"text": 3}\n', "utf-8")
@@ -112,6 +139,7 @@ def test_a_line_that_is_refused_is_named(invoke: Invoke, tiny_classifier: Path, 
 def test_what_is_not_there_ends_with_its_own_code(invoke: Invoke, tiny_classifier: Path, tmp_path: Path) -> None:
     for arguments, code in (
         (["no-such-bundle"], 3),
+        (["classify"], 3),
         ([tmp_path], 3),
         ([tiny_classifier, "--device", "tpu"], 4),
         ([tiny_classifier, "--use-variant", "int2"], 4),
@@ -144,6 +172,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_measuring(
     [
         (lambda data: data[:-40], "not valid JSON"),
         (lambda data: data.replace(b'"schema": 1', b'"schema": 2', 1), "its schema is '2', this edgelm reads 1"),
+        (lambda data: b"{}", "it has no schema number"),
         (lambda data: b"", "not valid JSON"),
         (lambda data: WRITTEN, "of the task"),
     ],
@@ -360,6 +389,7 @@ def test_ctrl_c_before_anything_was_measured_writes_nothing(
     terminal = Terminal(arguments, environment, columns=80, stdout=False)
     terminal.until(b"  cold")
     assert interrupted(terminal, group=group) is None
+    assert b"interrupted before anything was measured; no report was written" in terminal.shown
 
 
 @POSIX

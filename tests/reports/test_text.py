@@ -85,9 +85,13 @@ def test_the_numbers_are_those_of_the_report() -> None:
     assert "energy      n/a" in found
     assert "generation" not in found
     memory = parts.Memory(61_000_000, None, 116_400_000, 1_900.0, 900.0, ())
-    found = page(small(memory=memory, throughput=(), advice=()))
-    assert "peak 116 MB; after imports 61.0 MB, after load n/a; growth per" in found
+    tuned = replace(FILLED.subject, why="the fastest that edgelm tune measured here")
+    found = page(small(memory=memory, throughput=(), advice=(), subject=tuned))
+    assert "chosen as   the fastest that edgelm tune measured here" in found
+    assert "peak 116 MB; after imports 61.0 MB, after load n/a; growth" in found
     assert "advice" not in found
+    still = page(small(memory=replace(memory, growth=151_000.0, noise=930_000.0))).split()
+    assert "growth none seen (less than 930 kB per 1,000 answers)" in " ".join(still)
 
 
 def test_an_interrupted_noisy_report_says_so_first() -> None:

@@ -14,7 +14,7 @@ from .subject import Deadline, NotMeasured, Subject
 WARM_UP = 2  # rounds over the values, at least: buffers then have the size of the longest
 MOST_VALUES = 64
 # Of the line: to a thousand answers a shorter one is stretched too far.
-LEAST_ANSWERS, LEAST_SECONDS = 50, 1.0
+LEAST_ANSWERS, LEAST_SECONDS = 50, 0.5
 # Bytes that the allocator of a process takes bit by bit over its first thousands of answers, and then no more.
 SETTLING = 1 << 19
 
@@ -37,8 +37,8 @@ def measure(subject: Subject, deadline: Deadline) -> report.Memory:
     found = report.Memory(reply["imported"], reply["loaded"], reply["peak"], growth, noise, points)
     if points and growth is None:
         raise NotMeasured(
-            f"its growth takes {LEAST_ANSWERS} answers and {LEAST_SECONDS:g} s once buffers have settled; "
-            "give more --seconds",
+            f"its growth takes {LEAST_ANSWERS} answers and {LEAST_SECONDS:g} s once buffers have settled, which are "
+            f"{settled} of {points[-1].answers} answers; give more --seconds",
             found,
         )
     return found

@@ -33,8 +33,10 @@ def read_report(path: Path) -> Report:
 def parse_report(data: bytes) -> Report:
     """The report in some bytes. Raises ValueError, which names the field; unknown fields are ignored."""
     values = parse_object(data, MAX_BYTES)
-    if values.get("schema") != SCHEMA:
-        raise ValueError(f"its schema is {str(values.get('schema'))[:40]!r}, this edgelm reads {SCHEMA}")
+    if "schema" not in values:
+        raise ValueError("it has no schema number")
+    if values["schema"] != SCHEMA:
+        raise ValueError(f"its schema is {str(values['schema'])[:40]!r}, this edgelm reads {SCHEMA}")
     report: Report = _value(Report, values, "")
     return report
 

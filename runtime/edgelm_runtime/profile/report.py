@@ -17,7 +17,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured. `sha256` is of the manifest, which names every byte of the bundle."""
+    """What was measured. `sha256` is of the manifest, which names every byte of the bundle; `why` says how the variant
+    was chosen."""
 
     bundle: str
     sha256: str
@@ -31,6 +32,7 @@ class Subject:
     edgelm: str
     onnxruntime: str
     notes: tuple[str, ...]
+    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from typing import Any
 from ..bundle import Bundle
 from ..errors import InputError
 from ..goldens import golden_inputs
+from ..machine import usable_cores
 from ..placement import LoadOptions
 from ..verify import checked_here
 from . import report
@@ -40,13 +41,17 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Subject:
-    """A bundle with a task, how it is loaded, the values that it answers, and where these come from."""
+    """A bundle with a task, how it is loaded, the values that it answers, and where these come from.
+
+    `notes` are what the report is to say besides.
+    """
 
     bundle: Bundle
     task: str
     options: LoadOptions
     values: Sequence[Any]
     source: str
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def model(self) -> Any:
@@ -93,8 +98,13 @@ class Subject:
             low_priority=self.options.low_priority,
             edgelm=version("edgelm"),
             onnxruntime=receipt.onnxruntime,
-            notes=receipt.notes,
+            notes=(*receipt.notes, *self.notes, *self._crowded(receipt.threads)),
+            why=receipt.why,
         )
+
+    def _crowded(self, threads: int) -> Iterator[str]:
+        if threads > usable_cores():
+            yield f"threads {threads} are more than the {usable_cores()} usable cores: they wait for each other"
 
     def inputs(self) -> report.Inputs:
         """The values and their lengths in tokens, as the tokenizer counts them."""
@@ -108,12 +118,19 @@ class Subject:
         return sum(len(row) for row in self.model.windows(value))
 
 
-def subject_of(bundle: Bundle, task: str, options: LoadOptions, values: Sequence[Any] | None, source: str) -> Subject:
+def subject_of(
+    bundle: Bundle,
+    task: str,
+    options: LoadOptions,
+    values: Sequence[Any] | None,
+    source: str,
+    notes: tuple[str, ...] = (),
+) -> Subject:
     """The subject of `values`, or of the bundle's golden inputs where there are none.
 
     Raises InputError for an empty list, or values that the model refuses; and what loading raises.
     """
-    found = Subject(bundle, task, options, () if values is None else values, source)
+    found = Subject(bundle, task, options, () if values is None else values, source, notes)
     if values is None:
         found = replace(found, values=golden_inputs(bundle, task, found.model), source="goldens")
     if not found.values:

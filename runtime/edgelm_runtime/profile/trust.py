@@ -112,4 +112,5 @@ def _excluded(found: report.Steady | None, texts: int) -> Iterator[str]:
     if found is not None:
         if found.texts < texts:
             yield f"{texts - found.texts} of {texts} texts, for which the time was too short; give more --seconds"
-        yield f"how far the texts differ, in the interval of the median: its samples are whole rounds of {found.texts}"
+        if found.texts > 1:
+            yield f"that texts differ, in the interval of the median: it is of means over all {found.texts} texts"

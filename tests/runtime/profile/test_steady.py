@@ -97,3 +97,25 @@ def test_an_interrupted_profile_keeps_what_it_has(classifier: Make, monkeypatch:
 
 def test_the_shares_of_the_time_do_not_exceed_it() -> None:
     assert sum(part.share for part in PARTS) <= 1.0 + 1e-9
+
+
+def test_answers_get_the_time_that_is_left_where_they_are_not_sure(
+    classifier: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, names = classifier(["good", "bad"]), []
+    monkeypatch.setattr(run, "PARTS", [part for part in PARTS if part.name == "steady"])
+    monkeypatch.setattr(steady, "NARROW", -1.0)
+    found = profile(subject, ProfileOptions(1.0), names.append)
+    assert names == ["steady", "steady"]
+    assert found.seconds >= 0.9
+    assert found.left_out == ()
+    monkeypatch.setattr(steady, "NARROW", 1e9)
+    profile(subject, ProfileOptions(1.0), names.append)
+    assert len(names) == 3
+
+
+def test_more_threads_than_cores_are_noted(classifier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = classifier(["good"])
+    assert subject.facts().notes == ()
+    monkeypatch.setattr("edgelm_runtime.profile.subject.usable_cores", lambda: 0)
+    assert subject.facts().notes == ("threads 1 are more than the 0 usable cores: they wait for each other",)
