@@ -64,7 +64,7 @@ class Finite(click.FloatRange):
     "--latency-limit",
     type=Finite(min=0, min_open=True, max=3_600_000),
     metavar="MS",
-    help="What 99 of 100 may wait for in the server scenario.  [default: 4 times the single stream's p90, at least 10]",
+    help="What 99 of 100 may wait for in the server scenario.  [default: OLD.json's, or 4 times the p90, at least 10]",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, or what edgelm devices lists.")
 @click.option("--use-variant", metavar="NAME", help="The bundle's graph to run.  [default: the first for the device]")
@@ -121,7 +121,8 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     subject = _subject(bundle, given, old)
     if given["trace"] is not None:
         _write_trace(subject, given["trace"])
-    options = ProfileOptions(given["seconds"], given["scenario"] or NAMES, given["latency_limit"])
+    limit = given["latency_limit"] or _limit_of(old)
+    options = ProfileOptions(given["seconds"], given["scenario"] or NAMES, limit)
     try:
         with progress(PARTS, options.seconds) as seen:
             report = profile(subject, options, seen)
@@ -155,6 +156,12 @@ def _check(bundle: str, given: Mapping[str, Any], *, both: bool) -> None:
     read = [path.absolute() for path in (given["input"], given["old"]) if path is not None]
     if len({*written}) < len(written) or {*written} & {*read}:
         raise click.UsageError("--html, --trace, --input and --compare: one file is named twice and would be lost")
+
+
+def _limit_of(old: Report | None) -> float | None:
+    """The limit of the server in the report that this one is compared with: rates below two limits say nothing."""
+    server = None if old is None or old.scenarios is None else old.scenarios.server
+    return None if server is None or not 0 < server.limit < math.inf else server.limit
 
 
 def _page_writer(path: Path | None) -> Callable[[Report], None]:

@@ -203,6 +203,16 @@ def test_another_machine_is_refused_unless_any_will_do(
     assert "- the machines differ" in result.stdout
 
 
+def test_a_comparison_takes_the_limit_of_the_earlier_profile(profiled: Path, tmp_path: Path) -> None:
+    scenarios = json.loads(profiled.read_text("utf-8"))["scenarios"]
+    server = {"limit": 123.25, "rate": 1.0, "workers": 1, "tries": [], "note": ""}
+    old = changed(profiled, tmp_path, scenarios={**scenarios, "server": server})
+    assert profile_command._limit_of(read_report(old)) == 123.25
+    absurd = changed(profiled, tmp_path, scenarios={**scenarios, "server": {**server, "limit": -1.0}})
+    assert profile_command._limit_of(read_report(absurd)) is None
+    assert profile_command._limit_of(None) is None
+
+
 def test_the_json_is_one_object_that_is_read_back(profiled: Path) -> None:
     report = read_report(profiled)
     assert report.to_dict() == {**json.loads(profiled.read_text("utf-8"), parse_float=float), **report.to_dict()}
