@@ -75,6 +75,13 @@ _SENTENCES = (
      "加载时会话为本机处理器优化计算图，需 {0} 秒：请保留模型，只加载一次，供所有文本使用"),
     ("no answer has two tokens that come one after the other: beams, windows, or too short ones",
      "没有一个回答有先后生成的两个词元（束搜索、分窗或太短）"),
+    ("{} is profiled with {}; name {} for the others",
+     "{0} 由 {1} 代表测量；要测其他的，请直接给出名称：{2}"),
+    ("{} of {} texts are left out: they go to {}, which is for {}; "
+     "to profile those, name it and give them in a file of their own",
+     "{1} 条文本中有 {0} 条未测：它们由 {2}（{3}）回答；要测它们，请给出其名称，并放进单独的文件"),
+    ("threads {} are more than the {} usable cores: they wait for each other",
+     "线程数 {0} 多于可用的 {1} 个核心：它们会互相等待"),
     ("interrupted", "中途停止"),
     ("memory", "内存"),
     ("arithmetic", "计算"),

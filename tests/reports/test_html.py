@@ -206,6 +206,9 @@ def test_every_card_says_how_good_its_number_is() -> None:
 def test_the_chinese_page_names_verdict_and_parts_in_chinese() -> None:
     assert "受干扰（NOISY）" in page(writer())
     assert sentence("operators: interrupted").zh == "算子：中途停止"
+    note = "threads 8 are more than the 2 usable cores: they wait for each other"
+    report = classifier()
+    assert "线程数 8 多于可用的 2 个核心" in page(replace(report, subject=replace(report.subject, notes=(note,))))
 
 
 def test_a_growth_that_is_not_known_is_said_with_its_reason() -> None:
