@@ -82,6 +82,8 @@ _SENTENCES = (
      "{1} 条文本中有 {0} 条未测：它们由 {2}（{3}）回答；要测它们，请给出其名称，并放进单独的文件"),
     ("threads {} are more than the {} usable cores: they wait for each other",
      "线程数 {0} 多于可用的 {1} 个核心：它们会互相等待"),
+    ("the fastest that edgelm tune measured here", "edgelm tune 在本机测得最快"),
+    ("the first for {}", "适用于 {0} 的第一个"),
     ("interrupted", "中途停止"),
     ("memory", "内存"),
     ("arithmetic", "计算"),

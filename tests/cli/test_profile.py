@@ -18,6 +18,7 @@ from time import monotonic, sleep
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edgelm.commands import profile as profile_command
 from edgelm.commands.profile import _chosen
 from edgelm.reports.layout import cells
 from edgelm_runtime.bundle import open_bundle

@@ -209,6 +209,7 @@ def test_the_chinese_page_names_verdict_and_parts_in_chinese() -> None:
     note = "threads 8 are more than the 2 usable cores: they wait for each other"
     report = classifier()
     assert "线程数 8 多于可用的 2 个核心" in page(replace(report, subject=replace(report.subject, notes=(note,))))
+    assert "faster here" in words(page(replace(report, subject=replace(report.subject, why="faster here"))))
 
 
 def test_a_growth_that_is_not_known_is_said_with_its_reason() -> None:
