@@ -67,7 +67,7 @@ class Tuning:
     def table(self) -> str:
         """The candidates for a person, the choice marked."""
         texts = max(one.texts for one in self.candidates)
-        lines = [f"{self.bundle}: {len(self.candidates)} ways to run it; ms for all {texts} golden texts"]
+        lines = [f"{self.bundle}: {len(self.candidates)} ways to run it; ms for all golden texts ({texts})"]
         for one in self.candidates:
             chosen = (one.variant, one.device, one.threads) == tuple(asdict(self.choice).values())
             result = one.refused if one.ms is None else f"{one.ms:.2f} ms"
