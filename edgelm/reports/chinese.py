@@ -48,8 +48,6 @@ _SENTENCES = (
      "无法读取 {0}（Linux 只允许 root 读取）"),
     ("its growth takes {} answers and {} s once buffers have settled, which are {} of {} answers; give more --seconds",
      "其增长的测量在缓冲区稳定（{3} 次回答中的前 {2} 次）后还需要 {0} 次回答和 {1} 秒；请增大 --seconds"),
-    ("the fastest that edgelm tune measured here", "edgelm tune 在本机测得最快的"),
-    ("the first for {}", "{0} 上的第一个"),
     ("asked for", "按要求"),
     ("threads {} are more than the {} usable cores: they wait for each other",
      "线程数 {0} 多于 {1} 个可用核心：线程会相互等待"),
