@@ -49,12 +49,6 @@ _SENTENCES = (
     ("its growth takes {} answers and {} s once buffers have settled, which are {} of {} answers; give more --seconds",
      "其增长的测量在缓冲区稳定（{3} 次回答中的前 {2} 次）后还需要 {0} 次回答和 {1} 秒；请增大 --seconds"),
     ("asked for", "按要求"),
-    ("threads {} are more than the {} usable cores: they wait for each other",
-     "线程数 {0} 多于 {1} 个可用核心：线程会相互等待"),
-    ("{} is profiled with {}; name {} for the others", "{0} 用 {1} 测量；其他请指明 {2}"),
-    ("{} of {} texts are left out: they go to {}, which is for {}; to profile those, name it and give them in a file "
-     "of their own",
-     "{1} 条文本中有 {0} 条未计入：它们由 {2}（{3}）回答；要测这些文本，请指明该模型包，并放在单独的文件中"),
     ("this system does not tell how much memory a process holds",
      "本系统不提供进程的内存占用"),
     ("the time was over before {}",
