@@ -20,7 +20,9 @@ def bundles_of(name: str) -> list[Path]:
     if name in TASKS:
         found = [path for path in shipped.values() if name in open_bundle(path, verify="lazy").manifest.serves]
         if not found:
-            raise BundleNotFound(f"no default bundle serves {name}; give the folder of one")
+            raise BundleNotFound(
+                f"no default bundle ({', '.join(shipped) or 'none is installed'}) serves {name}; give the folder of one"
+            )
     elif name in shipped:
         found = [shipped[name]]
     else:

@@ -411,8 +411,11 @@ def test_a_second_ctrl_c_ends_it_at_once(tiny_classifier: Path, environment: dic
     terminal.until(b"  scenarios")
     terminal.process.send_signal(signal.SIGINT)
     sleep(0.3)
-    assert interrupted(terminal, group=True) is None
-    assert not any(tmp_path.iterdir())
+    began = monotonic()
+    found = interrupted(terminal, group=True)
+    assert monotonic() - began < 20
+    # Where the report was ready by then, or Python was in a callback that drops exceptions, all of it is written.
+    assert list(tmp_path.iterdir()) == ([] if found is None else [page])
 
 
 def test_a_pipe_gets_no_bar_and_may_be_closed(start: Start, tiny_classifier: Path) -> None:
