@@ -18,7 +18,7 @@ GOAL = 1.01
 
 
 def main() -> None:
-    given = arguments("Timings, the last answers' percentiles and a profile, against answers without.", rounds=101)
+    given = arguments("Timings, the last answers' percentiles and a profile, against answers without.", rounds=401)
     report = Report("overhead", given.smoke, excludes="loading, one round of each; ratios are of neighbouring rounds")
     for task, answer in _works(given).items():
         timed, plain, profiled = in_turns(
