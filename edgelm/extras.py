@@ -7,19 +7,14 @@ from contextlib import contextmanager
 
 from edgelm_runtime.errors import MissingExtra
 
-EXPORT_MODULES = frozenset(
-    {
+MODULES = {
+    "export": {
         "accelerate", "huggingface_hub", "onnx", "onnx_ir", "optimum", "peft", "requests",
         "safetensors", "sentencepiece", "scipy", "sklearn", "torch", "tqdm", "transformers",
-    }
-)  # fmt: skip
-
-
-MODULES = {
-    "export": EXPORT_MODULES,
-    "otel": frozenset({"opentelemetry"}),
-    "report": frozenset({"jinja2", "matplotlib"}),
-}
+    },
+    "otel": {"opentelemetry"},
+    "report": {"jinja2", "matplotlib"},
+}  # fmt: skip
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from edgelm_runtime.machine import resident_bytes
 from perf.bench import Figure, Report, arguments, bundle_for, in_turns
 from perf.reviews import reviews
 
@@ -117,21 +118,12 @@ def _alone(folder: Path | None, smoke: bool) -> list[Figure]:
     for number, text in enumerate(texts):
         model(text * random.randint(1, 4))
         if number == min(WARM, len(texts) // 2):
-            after_warm_up = _resident_bytes()
-    grown = _resident_bytes() / after_warm_up if after_warm_up else 1.0
+            after_warm_up = resident_bytes() or 0
+    grown = (resident_bytes() or 0) / after_warm_up if after_warm_up else 1.0
     return [
         Figure("idle model, CPU", "of a core", [share], at_most=0.005),
         Figure(f"resident after {len(texts):,} texts / after the first tenth", "", [grown], at_most=1.02),
     ]
-
-
-def _resident_bytes() -> int:
-    """Resident memory of this process; 0 where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    except OSError:
-        return 0
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
 
 if __name__ == "__main__":

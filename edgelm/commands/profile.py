@@ -16,6 +16,7 @@ import click
 from edgelm import inputs, outputs
 from edgelm.extras import extra
 from edgelm.locate import bundles_of
+from edgelm.options import loading
 from edgelm_runtime.errors import InputError, Slower
 from edgelm_runtime.tasks import TASKS
 
@@ -67,11 +68,7 @@ class Finite(click.FloatRange):
     metavar="MS",
     help="What 99 of 100 may wait for in the server scenario.  [default: OLD.json's, or 4 times the p90, at least 10]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, or what edgelm devices lists.")
-@click.option("--use-variant", metavar="NAME", help="The bundle's graph to run.  [default: the first for the device]")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to use.  [default: the usable cores, at most 4]")
-@click.option("--allow-fallback", is_flag=True, help="Let nodes that the device does not take run on the CPU.")
-@click.option("--low-priority", is_flag=True, help="Give way to the other programs of this machine (Linux).")
+@loading
 @click.option("--json", is_flag=True, help="Print the report as one JSON object (docs/profile-schema.md).")
 @click.option("--prometheus", is_flag=True, help="Print it in Prometheus' text format.")
 @click.option(

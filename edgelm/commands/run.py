@@ -14,6 +14,7 @@ import click
 from edgelm import inputs, outputs
 from edgelm.answering import CLASSIFIED, WRITTEN, Model, answers
 from edgelm.inputs import Inputs, Item, Problem
+from edgelm.options import loading
 from edgelm.reporting import Problems, Timer, note
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.tasks import ENCODERS, TASKS
@@ -111,11 +112,7 @@ def _flags(names: Iterable[str]) -> str:
     metavar="BUNDLE",
     help="A bundle: its folder (./sentiment where named like a default), or a default name.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, or what edgelm devices lists.")
-@click.option("--use-variant", metavar="NAME", help="The bundle's graph to run.  [default: the first for the device]")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to use.  [default: the usable cores, at most 4]")
-@click.option("--allow-fallback", is_flag=True, help="Let nodes that the device does not take run on the CPU.")
-@click.option("--low-priority", is_flag=True, help="Give way to the other programs of this machine (Linux).")
+@loading
 @click.option("--input", type=click.Path(path_type=Path), help="A .txt (one input a line), .jsonl or .csv file.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write a .txt, .jsonl or .csv file, not to stdout.")
 @click.option("--column", help="The column to read.  [default: text; for description attributes, or the whole row]")

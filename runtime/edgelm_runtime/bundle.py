@@ -29,6 +29,11 @@ class Bundle:
     path: Path
     manifest: Manifest
 
+    @property
+    def sha256(self) -> str:
+        """Of the manifest, which names every byte of the bundle."""
+        return hashlib.sha256(self.manifest.to_json().encode("utf-8")).hexdigest()
+
     def read(self, name: str) -> bytes:
         """Read a file that the manifest names, once, and return the very bytes whose sha256 was checked.
 

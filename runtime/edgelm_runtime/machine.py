@@ -116,6 +116,12 @@ def _cores(quota: str, period: str) -> float:
     return float("inf")
 
 
+def resident_bytes(field: str = "VmRSS", proc: Path = _PROC) -> int | None:
+    """Memory of this process: VmRSS is what it holds, VmHWM the most that it held; None where there is no /proc."""
+    match = re.search(rf"^{field}:\s*(\d+) kB", kernel_text(proc / "self" / "status"), re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
 def kernel_text(path: Path) -> str:
     """Content of a small file of the kernel, "" where it is not there or may not be read."""
     try:

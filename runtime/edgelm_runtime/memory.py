@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -54,8 +53,7 @@ def home() -> Path:
 
 def file_for(bundle: Bundle) -> Path:
     """Where the memory of a bundle is: named after its manifest, which names every byte of it."""
-    digest = hashlib.sha256(bundle.manifest.to_json().encode("utf-8")).hexdigest()
-    return home() / f"{digest[:32]}.json"
+    return home() / f"{bundle.sha256[:32]}.json"
 
 
 def circumstances() -> dict[str, Any]:

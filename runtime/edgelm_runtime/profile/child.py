@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from mmap import mmap
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from ..bundle import Bundle, open_bundle
 from ..errors import EdgeLMError
-from ..machine import kernel_text
+from ..machine import resident_bytes
 from ..ort import onnxruntime
 from ..placement import LoadOptions
 from ..tasks import task_class
@@ -22,7 +21,6 @@ from ..timing import Stopwatch
 from ..verify import checked_here
 
 _POINTS = 100
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,9 @@ def _first_answer(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any
 
 def _many_answers(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:
     """Resident memory on the way; the answers go round until the time is over."""
-    imported = _resident("VmRSS")
+    imported = resident_bytes()
     model = _load(request, watch)
-    loaded = _resident("VmRSS")
+    loaded = resident_bytes()
     values = [_value(value) for value in request["values"]]
     start = last = perf_counter()
     points = []
@@ -74,7 +72,7 @@ def _many_answers(request: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any
         over = now - start >= request["seconds"]
         if over or now - last >= request["seconds"] / _POINTS:
             last = now
-            points.append((now - start, answers, _resident("VmRSS")))
+            points.append((now - start, answers, resident_bytes()))
         if over:
             break
     return {"imported": imported, "loaded": loaded, "peak": _peak(), "points": points}
@@ -95,18 +93,9 @@ def _value(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _resident(field: str) -> int | None:
-    """Bytes that the kernel counts in a line of /proc/self/status; None where there is none."""
-    for line in kernel_text(_STATUS).splitlines():
-        name, _, rest = line.partition(":")
-        if name == field:
-            return 1024 * int(rest.split()[0])
-    return None
-
-
 def _peak() -> int | None:
     """The most bytes that were resident: from /proc, or getrusage, which is in bytes on macOS alone."""
-    found = _resident("VmHWM")
+    found = resident_bytes("VmHWM")
     if found is not None or sys.platform == "win32":
         return found
     import resource

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -88,7 +87,7 @@ class Subject:
         receipt = self.model.receipt()
         return report.Subject(
             bundle=receipt.bundle,
-            sha256=hashlib.sha256(self.bundle.manifest.to_json().encode("utf-8")).hexdigest(),
+            sha256=self.bundle.sha256,
             task=self.task,
             variant=receipt.variant,
             precision=receipt.precision,

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
 from threading import Lock
 from typing import Any
 
@@ -59,11 +58,13 @@ class Answers:
     def latency(self) -> Latency | None:
         """Percentiles of the last answers; None before the first one."""
         with self._lock:
-            last, count = sorted(self._last), self._count
+            last, count = list(self._last), self._count
         if not last:
             return None
-        # nearest rank, as profile.summary counts
-        return Latency(count, last[ceil(0.5 * len(last)) - 1], last[ceil(0.99 * len(last)) - 1])
+        from ..profile.summary import summarize
+
+        found = summarize(last)
+        return Latency(count, found.p50, found.p99)
 
 
 class Profile:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgelm_runtime.errors import BundleRejected, InputError
+from edgelm_runtime.machine import resident_bytes
 from edgelm_runtime.profile import child, cold, fresh, memory, report
 from edgelm_runtime.profile.subject import Deadline, NotMeasured
 from tests.runtime.profile.conftest import Make
@@ -125,8 +127,8 @@ def test_a_time_too_short_for_growth_tells_the_rest(classifier: Make, seconds: f
 def test_a_system_without_proc_tells_the_peak_or_nothing(
     tmp_path: Path, classifier: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "_STATUS", tmp_path / "status")
-    assert child._resident("VmRSS") is None
+    monkeypatch.setattr(child, "resident_bytes", partial(resident_bytes, proc=tmp_path))
+    assert child.resident_bytes("VmRSS") is None
     peak = child._peak()
     assert sys.platform == "win32" or (peak is not None and peak > 1_000_000)
     told = {"imported": None, "loaded": None, "peak": 5_000_000, "points": [[0.1, 1, None], [0.2, 2, None]]}
