@@ -6,6 +6,7 @@ EdgeLMError                    1
 │   └── BundleRejected             carries what, expected, found
 ├── DeviceError                4
 ├── InputError                 5
+│   └── TokenizerFailed
 ├── DeadlineExceeded           6
 ├── Cancelled                  6
 ├── ExportError                7
@@ -59,6 +60,10 @@ class InputError(EdgeLMError):
     """A text, an option or a token id that cannot be accepted."""
 
     exit_code = 5
+
+
+class TokenizerFailed(InputError):
+    """The bundle's tokenizer fails on a text; whether that is the text's fault or the bundle's cannot be told."""
 
 
 class DeadlineExceeded(EdgeLMError):

@@ -1,4 +1,4 @@
-"""Text to token ids and back, on Hugging Face's `tokenizers`."""
+"""Text to token ids and back, on Hugging Face's `tokenizers` behind `guarded`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import BundleRejected, InputError
+from .errors import InputError
+from .guarded import GuardedTokenizer
 from .manifest import PROMPT_FIELD, TokenizerSpec
 
 MAX_CHARACTERS = 2_000_000
@@ -73,21 +74,8 @@ class TextTokenizer:
     """
 
     def __init__(self, data: bytes, spec: TokenizerSpec) -> None:
-        from tokenizers import Tokenizer
-
         self.spec = spec
-        # tokenizers raises bare Exception; this is the one seam where it becomes ours.
-        try:
-            self._tokenizer = Tokenizer.from_str(data.decode("utf-8"))
-        except Exception as error:
-            raise BundleRejected(
-                f"{spec.file} is not a tokenizer that this runtime reads ({error}); export the bundle again",
-                what=spec.file,
-                expected="a tokenizers JSON file",
-                found=str(error),
-            ) from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = GuardedTokenizer(data, spec.file)
         # Set once and never toggled, so that threads can share it: templates find special tokens by `_special`.
         self._tokenizer.encode_special_tokens = True
         added = self._tokenizer.get_added_tokens_decoder()
@@ -95,7 +83,7 @@ class TextTokenizer:
         names = sorted(self._special_ids, key=len, reverse=True)
         self._special = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
         self._smuggled = self._found_in_text()
-        self.vocab_size: int = self._tokenizer.get_vocab_size()
+        self.vocab_size = self._tokenizer.get_vocab_size()
         self.joins_bytes: bool = type(self._tokenizer.decoder).__name__ == "ByteLevel"
 
     @property
@@ -193,13 +181,11 @@ class TextTokenizer:
 
     def token_id(self, token: str) -> int | None:
         """The id of `token`, None when the vocabulary does not have it."""
-        found: int | None = self._tokenizer.token_to_id(token)
-        return found
+        return self._tokenizer.token_to_id(token)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens; bytes that are not UTF-8 come out as U+FFFD."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
 
 
 class TextStream:

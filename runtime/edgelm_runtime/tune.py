@@ -17,8 +17,9 @@ from .goldens import golden_inputs, replay
 from .machine import default_threads, usable_cores
 from .manifest import Variant
 from .placement import LoadOptions
-from .tasks import TASKS, task_class
+from .tasks import TASKS
 from .tasks.reading import Text
+from .verify import made
 
 ROUNDS = 5
 # A faster choice has to be this much faster: less is noise, and the first candidate is the one that needs no memory.
@@ -123,7 +124,7 @@ def thread_counts() -> list[int]:
 def _measure(bundle: Bundle, options: LoadOptions) -> Candidate:
     name, threads = str(options.variant), options.threads or 1
     try:
-        models = {task: task_class(task)(bundle, options) for task in bundle.manifest.serves if task in TASKS}
+        models = {task: made(bundle, task, options) for task in bundle.manifest.serves if task in TASKS}
         for task, model in models.items():
             replay(bundle, task, model)
         inputs = {task: golden_inputs(bundle, task, model) for task, model in models.items()}

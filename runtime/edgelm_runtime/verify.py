@@ -10,7 +10,7 @@ from typing import Any
 from . import memory
 from .bundle import Bundle, open_bundle
 from .device import AUTO, CPU, runs_here
-from .errors import BundleRejected
+from .errors import BundleRejected, TokenizerFailed
 from .goldens import SCORE_TOLERANCE, replay
 from .machine import cpu_name, machine_kind
 from .placement import DEFAULTS, LoadOptions, with_note
@@ -66,7 +66,7 @@ def verify_bundle(path: str | Path, options: LoadOptions = DEFAULTS) -> VerifyRe
     """
     start = perf_counter()
     bundle = open_bundle(Path(path), verify="all")
-    models = {task: task_class(task)(bundle, options) for task in bundle.manifest.serves if task in TASKS}
+    models = {task: made(bundle, task, options) for task in bundle.manifest.serves if task in TASKS}
     if not models:
         raise BundleRejected(
             f"{bundle.manifest.name} serves {', '.join(bundle.manifest.serves)}, this runtime has {', '.join(TASKS)}; "
@@ -90,6 +90,20 @@ def verify_bundle(path: str | Path, options: LoadOptions = DEFAULTS) -> VerifyRe
     )
 
 
+def made(bundle: Bundle, task: str, options: LoadOptions) -> Any:
+    """A model of the task. Raises what the task's class raises; no customer's text is read yet, so a tokenizer that
+    fails is the bundle's fault: BundleRejected."""
+    try:
+        return task_class(task)(bundle, options)
+    except TokenizerFailed as error:
+        raise BundleRejected(
+            f"{bundle.manifest.tokenizer.file}: {error}",
+            what=bundle.manifest.tokenizer.file,
+            expected="a tokenizer that reads the bundle's own prompts",
+            found=str(error),
+        ) from error
+
+
 def checked_here(bundle: Bundle, task: str, options: LoadOptions, watch: Stopwatch | None = None) -> Any:
     """A model of the task; on a kind of machine where the bundle was never verified, one that answers its goldens.
 
@@ -100,7 +114,7 @@ def checked_here(bundle: Bundle, task: str, options: LoadOptions, watch: Stopwat
     """
     watch = watch or Stopwatch()
     with watch("session"):
-        model = task_class(task)(bundle, options)
+        model = made(bundle, task, options)
     try:
         with watch("goldens"):
             _answers_right(bundle, task, model)

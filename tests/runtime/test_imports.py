@@ -58,9 +58,9 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert in_subprocess(LIGHT) == "[]\n"
 
 
-def test_only_ort_imports_onnxruntime_and_only_tokenizer_imports_tokenizers() -> None:
+def test_only_ort_imports_onnxruntime_and_only_guarded_imports_tokenizers() -> None:
     folder = Path(edgelm_runtime.__file__).parent
-    for module, owner in (("onnxruntime", "ort.py"), ("tokenizers", "tokenizer.py")):
+    for module, owner in (("onnxruntime", "ort.py"), ("tokenizers", "guarded.py")):
         users = [path.name for path in folder.rglob("*.py") if _imports(path.read_text(encoding="utf-8"), module)]
         assert users == [owner]
 
