@@ -92,7 +92,7 @@ def with_outliers(checkpoint: Path, out: Path) -> Path:
     shutil.copytree(checkpoint, out)
     generator = (checkpoint / "generation_config.json").is_file() or (checkpoint / "prompts.json").is_file()
     kind: Any = AutoModelForCausalLM if generator else AutoModelForSequenceClassification
-    spread(kind.from_pretrained(checkpoint)).save_pretrained(out)
+    spread(kind.from_pretrained(checkpoint, trust_remote_code=False)).save_pretrained(out)
     return out
 
 

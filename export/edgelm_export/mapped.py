@@ -25,8 +25,9 @@ def torch_model(auto: Any, checkpoint: Checkpoint) -> Any:
     # Of several precisions one would be rounded to another.
     stored = _HALF.get(kinds[0]) if large and len(kinds) == 1 else None
     model = auto.from_pretrained(
-        checkpoint.folder, local_files_only=True, use_safetensors=True, dtype=stored or torch.float32
-    ).eval()
+        checkpoint.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+        dtype=stored or torch.float32,
+    ).eval()  # fmt: skip
     if checkpoint.kept_ids is not None:
         _cut(model, torch.from_numpy(checkpoint.kept_ids))
     if stored is not None:

@@ -50,8 +50,9 @@ def load_model(folder: Path, task: str) -> Any:
     }[task]
     # Eager attention is a product, a softmax and a product: what the fusions know, and without a mask nothing else.
     return auto.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+        folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
+        attn_implementation="eager",
+    ).eval()  # fmt: skip
 
 
 def trace(model: Any, wanted: Wanted, reason: str) -> ir.Model:

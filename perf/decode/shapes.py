@@ -37,7 +37,7 @@ def make(shape: str, folder: Path) -> None:
     given = dict(SHAPES[shape])
     config = AutoConfig.for_model(given.pop("model_type"), **given, bos_token_id=0, eos_token_id=0, pad_token_id=0)
     torch.manual_seed(SEED)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config, trust_remote_code=False).save_pretrained(folder)
     tokenizer = train_gpt2_tokenizer(verification_inputs("summary", ("zh", "en")), config.vocab_size, CONTEXT)
     tokenizer.unk_token = tokenizer.eos_token  # as GPT-2's own has it; CTranslate2 loads nothing without one
     tokenizer.save_pretrained(folder)

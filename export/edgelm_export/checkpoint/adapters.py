@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from edgelm_export.checkpoint.config import read_config, read_json
+from edgelm_export.checkpoint.config import read_config, read_json, reason_of
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
 from edgelm_export.checkpoint.pickles import copy_small
 from edgelm_export.checkpoint.tensors import MODELS, needed
@@ -104,9 +103,12 @@ def merge(adapter: Adapter, base: Path, into: Path) -> Path:
         plain, whole = (set(get_peft_model_state_dict(merging, save_embedding_layers=kept)) for kept in (False, True))
         _check_names(adapter, set(stored), plain | (whole & set(stored)), absent)
         merged: Any = merging.merge_and_unload(safe_merge=True)
-    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UnsupportedCheckpoint(f"{adapter.folder}: peft cannot merge it into {base} ({reason})") from error
+    except UnsupportedCheckpoint:
+        raise
+    except Exception as error:  # peft and torch raise whatever they meet
+        raise UnsupportedCheckpoint(
+            f"{adapter.folder}: peft cannot merge it into {base} ({reason_of(error)})"
+        ) from error
     copy_small(base, into)
     if any((adapter.folder / name).is_file() for name in TOKENIZER_FILES):
         copy_small(adapter.folder, into)
@@ -119,13 +121,13 @@ def _base_model(adapter: Adapter, base: Path, stored: Mapping[str, torch.Tensor]
     """The base with the head that the adapter has, and the names of the tensors that it lacks."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(base, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     labels = {tensor.shape[0] for name, tensor in stored.items() if name.endswith(_HEADS) and tensor.ndim == 2}
     if len(labels) == 1 and labels != {config.num_labels}:
         (config.num_labels,) = labels
     auto = getattr(transformers, MODELS[adapter.task])
     model, info = auto.from_pretrained(
-        base, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,
+        base, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
         output_loading_info=True, ignore_mismatched_sizes=True,
     )  # fmt: skip
     absent = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}

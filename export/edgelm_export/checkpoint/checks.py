@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from edgelm_export.architecture import ONNX_FILES, ORIGINS, graph_file, graph_kind, is_onnx
-from edgelm_export.checkpoint.config import read_json, readable_folder
+from edgelm_export.checkpoint.config import own_code, read_json, readable_folder
 from edgelm_export.checkpoint.ends import absent_ends
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
 from edgelm_export.checkpoint.reading import GENERATORS, Reading
@@ -69,7 +69,10 @@ def _folder(reading: Reading) -> str:
 def _config(reading: Reading) -> str:
     model_type = str(reading.config["model_type"])
     written = read_json(reading.folder / "config.json").get("transformers_version")  # the other one is completed
-    return f"{model_type}, written by transformers {written}" if written else model_type
+    found = f"{model_type}, written by transformers {written}" if written else model_type
+    if code := own_code(reading.folder):
+        raise Note(f"{found}; auto_map names {', '.join(code)}, which is not run: transformers' own class is used")
+    return found
 
 
 def _architecture(reading: Reading) -> str:

@@ -135,6 +135,36 @@ def generation_defaults(folder: Path, task: str) -> dict[str, Any]:
     return {name: stored[name] for name in fields if stored.get(name) is not None}
 
 
+def reason_of(error: Exception) -> str:
+    """What a library raised, in one line; that code should be trusted is no advice of ours."""
+    said = " ".join(str(error).split())
+    if "trust_remote_code" in said:
+        return (
+            "it is code of its own, named by auto_map, which edgelm never runs; where you trust it, export it with "
+            "optimum yourself and give the folder of model.onnx"
+        )
+    if "weights_only" in said:
+        return "its pickle asks for code to be run, or for more than tensors"
+    return said[:300]
+
+
+def own_code(folder: Path) -> list[str]:
+    """The code of its own that a folder names in auto_map, sorted."""
+    named: set[str] = set()
+    for name in ("config.json", "tokenizer_config.json"):
+        path = folder / name
+        found = read_json(path).get("auto_map") if path.is_file() else None
+        named |= _texts(list(found.values()) if isinstance(found, dict) else found)
+    return sorted(named)
+
+
+def _texts(found: Any) -> set[str]:
+    """The strings in a value and the lists in it."""
+    if isinstance(found, list):
+        return {text for part in found for text in _texts(part)}
+    return {found} if isinstance(found, str) else set()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises UnsupportedCheckpoint for anything else."""
     value = _parsed(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from edgelm_export.checkpoint.config import reason_of
 from edgelm_export.checkpoint.weights import Safetensors
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
@@ -64,12 +65,13 @@ def compare(folder: Path, task: str) -> Comparison:
     auto = getattr(transformers, MODELS[task])
     try:
         model, info = auto.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, device_map="meta",
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, device_map="meta",
             output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
     except Exception as error:  # transformers raises whatever it meets
-        reason = " ".join(str(error).split())
-        raise UnsupportedCheckpoint(f"{folder}: transformers cannot load it as {MODELS[task]} ({reason})") from error
+        raise UnsupportedCheckpoint(
+            f"{folder}: transformers cannot load it as {MODELS[task]} ({reason_of(error)})"
+        ) from error
     missing = needed(info["missing_keys"], task)
     misshapen = (f"{name} {list(stored)}, not {list(shape)}" for name, stored, shape in info["mismatched_keys"])
     expected = dict(model.state_dict())

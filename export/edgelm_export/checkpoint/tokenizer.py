@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgelm_export.checkpoint.config import reason_of
 from edgelm_export.checkpoint.ends import end_tokens
 from edgelm_export.encoder import padding_row
 from edgelm_runtime.errors import UnsupportedCheckpoint
@@ -53,9 +54,9 @@ def read_tokenizer(
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its parsers raise
-        raise UnsupportedCheckpoint(f"{folder}: transformers cannot load its tokenizer ({error})") from error
+        raise UnsupportedCheckpoint(f"{folder}: transformers cannot load its tokenizer ({reason_of(error)})") from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise UnsupportedCheckpoint(

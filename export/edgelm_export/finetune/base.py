@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from edgelm_export.checkpoint import PROMPTS_FILE
+from edgelm_export.checkpoint.config import reason_of
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
 END, ANSWER = "<|endoftext|>", "<|answer|>"
@@ -84,7 +85,7 @@ def load_base(base: str, kind: str, texts: Sequence[str], labels: Sequence[str],
     config = (_gpt2_config if kind == "causal" else _bert_config)(size, tokenizer)
     _set_labels(config, labels)
     prompts = {task: special for task, (special, _) in TEMPLATES.items()} if kind == "causal" else {}
-    return Base(_AUTO_MODELS[kind].from_config(config), tokenizer, prompts)
+    return Base(_AUTO_MODELS[kind].from_config(config, trust_remote_code=False), tokenizer, prompts)
 
 
 def _load_folder(folder: Path, kind: str, labels: Sequence[str]) -> Base:
@@ -93,14 +94,15 @@ def _load_folder(folder: Path, kind: str, labels: Sequence[str]) -> Base:
             f"--base {str(folder)!r}: no config.json there; accepted are a Hugging Face folder, 'tiny' and 'small'"
         )
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         _set_labels(config, labels)
         model = _AUTO_MODELS[kind].from_pretrained(
-            folder, config=config, local_files_only=True, use_safetensors=True, ignore_mismatched_sizes=bool(labels)
-        )
+            folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+            ignore_mismatched_sizes=bool(labels),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError) as error:
-        raise UnsupportedCheckpoint(f"{folder}: transformers cannot load it as a base ({error})") from error
+        raise UnsupportedCheckpoint(f"{folder}: transformers cannot load it as a base ({reason_of(error)})") from error
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedCheckpoint(f"{folder}: its tokenizer has no fast form; save it as tokenizer.json first")
     if kind == "sequence-classification" and tokenizer.pad_token_id is None:

@@ -35,7 +35,7 @@ class Engine:
     def load(self, model: Path, threads: int, lookup: bool) -> None:
         options = self._options
         options.intra_op_num_threads = threads
-        self._model = self._class.from_pretrained(model, session_options=options)
+        self._model = self._class.from_pretrained(model, session_options=options, trust_remote_code=False)
 
     def answer(self, prompt: Sequence[int], count: int, seen: Seen) -> None:
         generate(self._model, prompt, count, seen)

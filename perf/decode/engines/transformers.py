@@ -60,7 +60,7 @@ class Engine:
     def load(self, model: Path, threads: int, lookup: bool) -> None:
         self._torch.set_num_threads(threads)
         dtype = self._torch.bfloat16 if model.name.endswith("bf16") else self._torch.float32
-        self._model = self._class.from_pretrained(model, dtype=dtype).eval()
+        self._model = self._class.from_pretrained(model, dtype=dtype, trust_remote_code=False).eval()
 
     def answer(self, prompt: Sequence[int], count: int, seen: Seen) -> None:
         generate(self._model, prompt, count, seen)

@@ -27,7 +27,7 @@ def convert(checkpoint: Path, out: Path, precision: str) -> None:
     rows = json.loads((checkpoint / "calibration.json").read_text("utf-8"))
     inputs = [padded([row]) for row in rows]
     example = {name: torch.from_numpy(array) for name, array in inputs[-1].items()}
-    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=False).eval()
     with torch.no_grad():
         converted = openvino.convert_model(model, example_input=example)
     dataset = nncf.Dataset(inputs)

@@ -43,8 +43,10 @@ class Engine(PipelineTexts):
 
     def load(self, model: Path, threads: int) -> None:
         self._options.intra_op_num_threads = threads
-        self._model = self._class.from_pretrained(model, file_name=MODEL, session_options=self._options)
-        tokenizer = self._transformers.AutoTokenizer.from_pretrained(model)
+        self._model = self._class.from_pretrained(
+            model, file_name=MODEL, session_options=self._options, trust_remote_code=False
+        )
+        tokenizer = self._transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         self._pipeline = self._transformers.pipeline("text-classification", model=self._model, tokenizer=tokenizer)
 
     def logits(self, rows: Sequence[Ids]) -> Any:

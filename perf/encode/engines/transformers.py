@@ -31,8 +31,8 @@ class Engine(PipelineTexts):
     def load(self, model: Path, threads: int) -> None:
         self._torch.set_num_threads(threads)
         dtype = self._torch.bfloat16 if model.name.endswith("bf16") else self._torch.float32
-        self._model = self._model_class.from_pretrained(model, dtype=dtype).eval()
-        tokenizer = self._transformers.AutoTokenizer.from_pretrained(model)
+        self._model = self._model_class.from_pretrained(model, dtype=dtype, trust_remote_code=False).eval()
+        tokenizer = self._transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         self._pipeline = self._transformers.pipeline(
             "text-classification", model=self._model, tokenizer=tokenizer, device="cpu"
         )
