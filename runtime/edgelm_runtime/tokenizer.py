@@ -10,6 +10,8 @@ from typing import Any
 from .errors import InputError
 from .guarded import GuardedTokenizer
 from .manifest import PROMPT_FIELD, TokenizerSpec
+from .text_stream import Joining
+from .text_stream import TextStream as TextStream  # its place of old, which programs import it from
 
 MAX_CHARACTERS = 2_000_000
 REPLACED_NOTE = "lone surrogates were read as U+FFFD"
@@ -84,7 +86,8 @@ class TextTokenizer:
         self._special = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
         self._smuggled = self._found_in_text()
         self.vocab_size = self._tokenizer.get_vocab_size()
-        self.joins_bytes: bool = type(self._tokenizer.decoder).__name__ == "ByteLevel"
+        self.joining = Joining.of(self._tokenizer.decoder)
+        self.joins_bytes = self.joining.by == "bytes"
 
     @property
     def special_ids(self) -> tuple[int, ...]:
@@ -179,6 +182,11 @@ class TextTokenizer:
         """Every token as the tokenizer stores it, by id; "" where an id has none."""
         return [self._tokenizer.id_to_token(index) or "" for index in range(self.vocab_size)]
 
+    def piece(self, token_id: int) -> str | None:
+        """One token as the tokenizer stores it; None for a special one, and for an id that has none."""
+        found = self._tokenizer.id_to_token(token_id)
+        return None if found in self._special_ids else found
+
     def token_id(self, token: str) -> int | None:
         """The id of `token`, None when the vocabulary does not have it."""
         return self._tokenizer.token_to_id(token)
@@ -186,38 +194,3 @@ class TextTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens; bytes that are not UTF-8 come out as U+FFFD."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
-
-
-class TextStream:
-    """Turns token ids into text piece by piece; the joined pieces equal `tokenizer.decode` of all the ids.
-
-    Text that ends in U+FFFD is held back: the rest of the character may come with the next token.
-    """
-
-    def __init__(self, tokenizer: TextTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._pending: list[int] = []
-        self._emitted = ""
-
-    def push(self, token_id: int) -> str:
-        """Take one id, return the text that is now certain: possibly "", never a split character."""
-        self._pending.append(token_id)
-        text = self._tokenizer.decode(self._pending)
-        if self._tokenizer.joins_bytes and not text.endswith(_REPLACEMENT):
-            # A byte decoder's text is the joined text of its parts: start afresh, cost per token stays constant.
-            self._pending = []
-            return text
-        return "" if self._tokenizer.joins_bytes else self._emit(text.rstrip(_REPLACEMENT))
-
-    def flush(self) -> str:
-        """What was held back, to be called once after the last id; the stream is then ready for a new text."""
-        piece = self._emit(self._tokenizer.decode(self._pending))
-        self._pending, self._emitted = [], ""
-        return piece
-
-    def _emit(self, text: str) -> str:
-        if len(text) <= len(self._emitted) or not text.startswith(self._emitted):
-            return ""
-        piece = text[len(self._emitted) :]
-        self._emitted = text
-        return piece

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgelm_runtime.errors import BundleRejected, InputError
 from edgelm_runtime.manifest import TokenizerSpec
-from edgelm_runtime.tokenizer import MAX_CHARACTERS, REPLACED_NOTE, TextStream, TextTokenizer, checked, clean
+from edgelm_runtime.tokenizer import MAX_CHARACTERS, REPLACED_NOTE, TextTokenizer, checked, clean
 
 DATA = Path(__file__).parents[1] / "data"
 SPEC = TokenizerSpec("tokenizer.json", 16)
@@ -16,11 +16,6 @@ BYTES = TextTokenizer((DATA / "byte_level.json").read_bytes(), SPEC)
 WORDS = TextTokenizer((DATA / "tiny-classifier" / "tokenizer.json").read_bytes(), SPEC)
 
 any_text = st.text(st.characters(codec=None), max_size=40)
-
-
-def pieces(tokenizer: TextTokenizer, ids: list[int]) -> list[str]:
-    stream = TextStream(tokenizer)
-    return [*(stream.push(token_id) for token_id in ids), stream.flush()]
 
 
 def test_clean_replaces_lone_surrogates_and_keeps_the_rest() -> None:
@@ -92,47 +87,9 @@ def test_ids_outside_the_vocabulary_decode_to_nothing() -> None:
     assert BYTES.token_id("<|nothing|>") is None
 
 
-def test_a_character_of_several_tokens_comes_whole() -> None:
-    ids = BYTES.encode("😀物")
-    assert len(ids) > 2
-    assert [piece for piece in pieces(BYTES, ids) if piece] == ["😀", "物"]
-
-
-def test_bytes_that_are_no_text_come_at_the_end() -> None:
-    ids = BYTES.encode("😀")[:-1]
-    assert pieces(BYTES, ids) == ["", *[""] * (len(ids) - 1), BYTES.decode(ids)]
-    assert pieces(BYTES, []) == [""]
-
-
-def test_a_flushed_stream_is_ready_again() -> None:
-    stream = TextStream(WORDS)
-    assert stream.push(10) + stream.flush() == "good"
-    assert stream.push(10) + stream.push(11) + stream.flush() == "good fast"
-
-
 @given(any_text)
 def test_text_without_surrogates_survives_a_round_trip(text: str) -> None:
     assert BYTES.decode(BYTES.encode(text)) == clean(text)
-
-
-@given(any_text)
-def test_streamed_text_has_no_split_character(text: str) -> None:
-    ids = BYTES.encode(text)
-    streamed = pieces(BYTES, ids)
-    assert "".join(streamed) == BYTES.decode(ids)
-    assert "".join(streamed).count("\ufffd") == clean(text).count("\ufffd")
-
-
-@given(st.lists(st.integers(0, BYTES.vocab_size - 1), max_size=40))
-def test_pieces_of_any_ids_join_to_the_decoded_text(ids: list[int]) -> None:
-    streamed = pieces(BYTES, ids)
-    assert "".join(streamed) == BYTES.decode(ids)
-    assert not any(piece.endswith("\ufffd") for piece in streamed[:-1])
-
-
-@given(st.lists(st.integers(0, WORDS.vocab_size - 1), max_size=20))
-def test_the_slow_path_joins_too(ids: list[int]) -> None:
-    assert "".join(pieces(WORDS, ids)) == WORDS.decode(ids)
 
 
 @given(any_text)

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ..text_stream import byte_level as of_byte_level
+
 Ids = npt.NDArray[np.int64]
 Made = TypeVar("Made")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
@@ -24,10 +26,8 @@ class Vocabulary:
 
     def __init__(self, pieces: Sequence[str], *, byte_level: bool, special: Sequence[int] = ()) -> None:
         silent = set(special)
-        stand_ins = _byte_stand_ins() if byte_level else None
-        self.texts: list[bytes] = [
-            b"" if index in silent else _bytes_of(piece, stand_ins) for index, piece in enumerate(pieces)
-        ]
+        bytes_of = of_byte_level if byte_level else _bytes_of
+        self.texts: list[bytes] = [b"" if index in silent else bytes_of(piece) for index, piece in enumerate(pieces)]
         self.folded: list[bytes] = [text.lower() for text in self.texts]
         order = sorted(range(len(self.folded)), key=self.folded.__getitem__)
         self._order = np.array(order, dtype=np.int64)
@@ -55,21 +55,9 @@ class Vocabulary:
         return np.array([index for index, text in enumerate(self.folded) if pattern.search(text)], dtype=np.int64)
 
 
-def _bytes_of(piece: str, stand_ins: dict[int, int] | None) -> bytes:
-    if stand_ins is not None:
-        try:
-            return piece.translate(stand_ins).encode("latin-1")
-        except UnicodeEncodeError:  # a token that was added later is stored as its text
-            return piece.encode("utf-8", "replace")
+def _bytes_of(piece: str) -> bytes:
     single = _BYTE_TOKEN.match(piece)
     return bytes([int(single[1], 16)]) if single else piece.replace("▁", " ").encode("utf-8", "replace")
-
-
-def _byte_stand_ins() -> dict[int, int]:
-    """GPT-2's characters for bytes: printable ones stand for themselves, the others for what follows U+0100."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {**{byte: byte for byte in printable}, **{256 + index: byte for index, byte in enumerate(others)}}
 
 
 def _after(prefix: bytes) -> bytes:

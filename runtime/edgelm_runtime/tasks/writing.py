@@ -13,8 +13,9 @@ from ..generate.guides import Guide
 from ..generate.options import GenerationOptions
 from ..generate.stop import SentenceFilter, StopFilter
 from ..results import Lookup, TextResult
+from ..text_stream import TextStream
 from ..timing import Stopwatch, ended
-from ..tokenizer import TextStream, TextTokenizer
+from ..tokenizer import TextTokenizer
 
 
 @dataclass
