@@ -26,6 +26,10 @@ def _lines(manifest: Manifest, path: Path) -> Iterator[str]:
     yield _row("languages", ", ".join(manifest.languages))
     if manifest.labels:
         yield _row("labels", ", ".join(manifest.labels))
+    if manifest.tags:
+        yield _row("entities", ", ".join(dict.fromkeys(tag[2:] for tag in manifest.tags.values() if tag[2:])))
+    if manifest.task == "token-classification":
+        yield _row("aggregation", manifest.aggregation)
     yield _row("context", f"{manifest.tokenizer.max_tokens} tokens")
     for task, prompt in manifest.prompts.items():
         yield _row("prompt", f"{task}: {prompt}")

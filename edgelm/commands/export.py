@@ -32,6 +32,12 @@ GOAL = ("max_drop", "minutes", "best_effort", "size_limit", "latency_limit", "re
     help="What the bundle serves: sentiment, classify, tag, embed, summary or description.  [default: as the head]",
 )
 @click.option("--pairs", is_flag=True, help="The classifier reads two texts at once, such as a question and an answer.")
+@click.option(
+    "--aggregation",
+    type=click.Choice(["none", "simple", "first", "average", "max"]),
+    help="How tokens become entities, as in transformers.  [default: first where only first pieces of words were "
+    "labelled, as finetune tag does; else simple]",
+)
 @click.option("--precision", type=click.Choice(["int8", "int4", "fp32", "auto"]), default="int8", show_default=True)
 @click.option(
     "--block-size",

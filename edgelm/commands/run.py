@@ -64,6 +64,7 @@ class Request:
     threads: int | None
     allow_fallback: bool
     low_priority: bool
+    aggregation: str | None
     input: Path | None
     output: Path | None
     column: str | None
@@ -113,6 +114,11 @@ def _flags(names: Iterable[str]) -> str:
     help="A bundle: its folder (./sentiment where named like a default), or a default name.",
 )
 @loading
+@click.option(
+    "--aggregation",
+    type=click.Choice(["none", "simple", "first", "average", "max"]),
+    help="How tag makes entities of tokens.  [default: as the bundle says]",
+)
 @click.option("--input", type=click.Path(path_type=Path), help="A .txt (one input a line), .jsonl or .csv file.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write a .txt, .jsonl or .csv file, not to stdout.")
 @click.option("--column", help="The column to read.  [default: text; for description attributes, or the whole row]")
@@ -186,6 +192,7 @@ def _load(request: Request) -> Model:
         threads=request.threads,
         allow_fallback=request.allow_fallback,
         low_priority=request.low_priority,
+        aggregation=request.aggregation,
     )
     group = CLASSIFIED if request.task in ENCODERS else WRITTEN
     return Model(task, request.generation, group=1 if "variants" in request.generation else group)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from edgelm_export.architecture import graph_kind
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.checkpoint.reading import GENERATORS
+from edgelm_export.tagging import aggregation_of, tags_of
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.machine import machine_kind
-from edgelm_runtime.manifest import FORMAT, SINGLE_LABEL, Manifest, Variant
+from edgelm_runtime.manifest import AGGREGATIONS, FORMAT, SINGLE_LABEL, Manifest, Variant
 
 if TYPE_CHECKING:
     from edgelm_export.pipeline import ExportOptions
@@ -44,6 +45,7 @@ def draft_manifest(checkpoint: Checkpoint, options: ExportOptions, variant: Vari
         InputError: the checkpoint does not serve the task that was asked for, or a prompt is missing or wrong.
     """
     prompts = _prompts(checkpoint, options)
+    aggregation, tags = _entities(checkpoint, options)
     return Manifest(
         format=FORMAT,
         name=options.name or options.out.name,
@@ -71,7 +73,22 @@ def draft_manifest(checkpoint: Checkpoint, options: ExportOptions, variant: Vari
         problem_type=checkpoint.problem_type,
         pairs=checkpoint.wanted.pairs,
         decoder=checkpoint.decoder,
+        aggregation=aggregation,
+        tags=tags,
     )
+
+
+def _entities(checkpoint: Checkpoint, options: ExportOptions) -> tuple[str, dict[str, str]]:
+    """How the tokens of a token classifier become entities, and what its labels say."""
+    if checkpoint.task == "token-classification":
+        labels = checkpoint.labels
+        return aggregation_of(checkpoint.folder, labels, options.aggregation), tags_of(labels)
+    if options.aggregation is not None:
+        raise InputError(
+            f"aggregation {options.aggregation!r} is for token classifiers, the checkpoint is for {checkpoint.task}: "
+            "leave it out"
+        )
+    return AGGREGATIONS[0], {}
 
 
 def _served(checkpoint: Checkpoint, asked: str | None) -> str:

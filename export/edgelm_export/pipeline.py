@@ -50,7 +50,8 @@ class ExportOptions:
     ``targets`` are those of ``targets.TARGETS``; what they want in static int8 is calibrated on the texts of
     ``calibration``, or on edgelm's own.
     ``precision`` "auto" searches a scheme for every layer that reaches the ``goal`` on the rows of ``eval_file``.
-    With ``pairs`` a classifier reads two texts at once.
+    With ``pairs`` a classifier reads two texts at once; ``aggregation`` is how a token classifier's tokens become
+    entities, one of ``manifest.AGGREGATIONS``; None tells it from the checkpoint.
     ``base`` is the model that an adapter in ``checkpoint`` was trained on; ``allow_pickle`` reads pickled weights.
     ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
     """
@@ -78,6 +79,7 @@ class ExportOptions:
     goal: Goal = field(default_factory=Goal)
     base: Path | None = None
     allow_pickle: bool = False
+    aggregation: str | None = None
 
     @property
     def origin(self) -> Origin:

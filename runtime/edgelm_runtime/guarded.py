@@ -49,9 +49,18 @@ class GuardedTokenizer:
         """The decoder, None where there is none."""
         return self._inner.decoder
 
+    @property
+    def model(self) -> Any:
+        """The vocabulary and how it cuts words."""
+        return self._inner.model
+
     def encode(self, text: str, pair: str | None = None, *, add_special_tokens: bool = True) -> Any:
         """The `tokenizers.Encoding` of a text, or of a pair."""
         return _guarded("read this text", self._inner.encode, text, pair, add_special_tokens=add_special_tokens)
+
+    def encode_words(self, words: Sequence[str]) -> Any:
+        """The `tokenizers.Encoding` of a text that is split into words already."""
+        return _guarded("read these words", self._inner.encode, list(words), is_pretokenized=True)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of token ids."""

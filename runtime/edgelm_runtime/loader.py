@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from .bundle import Bundle, default_bundles, open_bundle
 from .device import AUTO
@@ -14,6 +14,12 @@ from .errors import BundleNotFound, BundleRejected, EdgeLMError, InputError
 from .script import language_of
 from .tasks import TASKS
 from .tasks.observed import Answers, Observed
+
+
+class Answering(TypedDict, total=False):
+    """Options of `load` that change what a bundle answers, where the bundle itself says otherwise."""
+
+    aggregation: str | None
 
 
 def load(
@@ -25,6 +31,7 @@ def load(
     threads: int | None = None,
     allow_fallback: bool = False,
     low_priority: bool = False,
+    **answering: Unpack[Answering],
 ) -> Any:
     """A model that answers, safe to share between threads.
 
@@ -33,7 +40,8 @@ def load(
     a bundle serves several. `device` is "auto", "cpu", or one of those that `edgelm devices` lists; nothing runs
     elsewhere unless `allow_fallback`. `variant` names one of the bundle's graphs. `threads` are the cores that one
     answer may use; by default the usable ones, at most 4. `low_priority` gives way to other programs (Linux). What was
-    decided is in the model's `receipt()`.
+    decided is in the model's `receipt()`. `aggregation` is how a token classifier's tokens become entities, where that
+    is not to be what the bundle says: "none", "simple", "first", "average" or "max".
 
     When several default bundles serve a task, the model is a `Routed`: each text goes to the bundle of its language.
     Raises BundleNotFound, BundleRejected, DeviceError, and InputError for a `task` or an option that cannot be.
@@ -42,9 +50,13 @@ def load(
     from .verify import checked_here
 
     chosen = LoadOptions(device, variant, threads, allow_fallback, low_priority)
+    unknown = answering.keys() - Answering.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"load() got an unexpected keyword argument {min(unknown)!r}")
 
     def make(bundle: Bundle, served: str) -> Any:
-        return checked_here(bundle, served, chosen)
+        # The golden answers are those of the bundle's own options, so they are asked for before.
+        return _answering(checked_here(bundle, served, chosen), served, answering)
 
     name = os.fspath(name_or_path)
     if name in TASKS:
@@ -60,6 +72,16 @@ def load(
         )
     bundle = open_bundle(folder, verify="lazy")
     return make(bundle, served_task(bundle, task))
+
+
+def _answering(model: Any, task: str, options: Answering) -> Any:
+    """The model, which nobody else has yet, with the options. Raises InputError for one that its task does not have."""
+    aggregation = options.get("aggregation")
+    if aggregation is not None:
+        if task != "tag":
+            raise InputError(f"aggregation is {aggregation!r}: {task} gives no entities, tag does; leave it out")
+        model.aggregate(aggregation)
+    return model
 
 
 def served_task(bundle: Bundle, task: str | None) -> str:

@@ -30,6 +30,9 @@ TASK_NAMES = (
 )
 SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
+# transformers' aggregation strategies of token classification; the first is that of a bundle that names none.
+AGGREGATIONS = ("simple", "none", "first", "average", "max")
+OUTSIDE = "O"  # the label of a token that is in no entity
 
 PROMPT_FIELD = re.compile(r"\{(\w+)\}")
 _LEAST_LABELS = {
@@ -41,6 +44,7 @@ _LEAST_LABELS = {
 _MAX_CONTEXT = 1 << 20
 _MAX_BYTES = 1 << 50
 _SHA256 = re.compile("[0-9a-f]{64}")
+_TAG = re.compile(rf"{OUTSIDE}|[BIES]-.+")
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ class Manifest:
     """All of `edgelm.json`. `task` is Hugging Face's name, `serves` are edgelm's tasks.
 
     `problem_type` is transformers': what the logits of a classifier mean. With `pairs` it reads two texts at once.
+    `aggregation` is how a token classifier's tokens become entities; `tags` has what its labels say in the scheme BIOES
+    ("B-BRAND" of "BRAND_B"), and is empty where the labels are B-KIND, I-KIND or names alone.
     """
 
     format: int
@@ -136,6 +142,8 @@ class Manifest:
     problem_type: str = SINGLE_LABEL
     pairs: bool = False
     decoder: DecoderSpec | None = None
+    aggregation: str = AGGREGATIONS[0]
+    tags: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -157,6 +165,8 @@ class Manifest:
             "labels": list(self.labels),
             **({} if self.problem_type == SINGLE_LABEL else {"problem_type": self.problem_type}),
             **({"pairs": True} if self.pairs else {}),
+            **({} if self.aggregation == AGGREGATIONS[0] else {"aggregation": self.aggregation}),
+            **({"tags": dict(self.tags)} if self.tags else {}),
             **({} if self.decoder is None else {"decoder": _plain(self.decoder)}),
             "tokenizer": _plain_tokenizer(self.tokenizer),
             "prompts": dict(self.prompts),
@@ -230,6 +240,8 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         problem_type=fields.choice("problem_type", PROBLEM_TYPES),
         pairs=fields.flag("pairs"),
         decoder=_decoder(fields.part("decoder")) if "decoder" in values else None,
+        aggregation=fields.choice("aggregation", AGGREGATIONS),
+        tags=fields.mapping("tags", required=False),
         extra=fields.rest(),
     )
     problems += _disagreements(manifest)
@@ -322,6 +334,11 @@ def _disagreements(manifest: Manifest) -> list[str]:
     encodes = manifest.task == "text2text-generation"
     if {encodes} != {manifest.decoder is not None, *(bool(variant.encoder) for variant in manifest.variants)}:
         problems.append("decoder, and the encoder of every variant, belong to text2text-generation, which needs both")
+    if manifest.tags and manifest.tags.keys() != set(manifest.labels):
+        problems.append("tags must have every label, and nothing else")
+    wrong = [tag for tag in manifest.tags.values() if not isinstance(tag, str) or not _TAG.fullmatch(tag)]
+    if wrong:
+        problems.append(f"tags must be O, or B-, I-, E- or S- and a name, found {str(wrong[0])[:60]!r}")
     names = [variant.name for variant in manifest.variants]
     if len(set(names)) != len(names):
         problems.append(f"variants must have different names, found {', '.join(names)}")

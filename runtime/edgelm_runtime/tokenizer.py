@@ -135,6 +135,44 @@ class TextTokenizer:
         starts, ends = [start for start, _ in spans], [end for _, end in spans]
         return Encoded(ids[first:last], starts, ends, ids[:first], ids[last:], encoding.type_ids)
 
+    def encode_words(self, words: Sequence[str], starts: Sequence[int]) -> Encoded:
+        """Content tokens of a text that is split already, each word by itself, and what belongs around them.
+
+        Word i begins at the character `starts[i]` of the text, to which the places of the tokens refer.
+        """
+        encoding = self._tokenizer.encode_words(words)
+        ids = self._plain(encoding)
+        places = [place for place, word in enumerate(encoding.word_ids) if word is not None]
+        first, last = (places[0], places[-1] + 1) if places else (len(ids), len(ids))
+        spans = encoding.offsets[first:last]
+        shifts = [starts[word] for word in encoding.word_ids[first:last] if word is not None]
+        begins = [start + shift for (start, _), shift in zip(spans, shifts, strict=True)]
+        ends = [end + shift for (_, end), shift in zip(spans, shifts, strict=True)]
+        return Encoded(ids[first:last], begins, ends, ids[:first], ids[last:], encoding.type_ids)
+
+    def subwords(self, parts: Encoded, text: str) -> list[bool]:
+        """Whether each token goes on with the word of the one before, as transformers' token classification tells.
+
+        Where the vocabulary marks what goes on (WordPiece's "##") by that mark, else by no blank before it; what the
+        vocabulary does not know begins a word.
+        """
+        marked = bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
+        unknown = self._unknown_id()
+        found = []
+        for index, start, end in zip(parts.ids, parts.starts, parts.ends, strict=True):
+            if marked:
+                goes_on = len(self._tokenizer.id_to_token(index) or "") != end - start
+            else:
+                goes_on = start > 0 and " " not in text[start - 1 : start + 1]
+            found.append(goes_on and index != unknown)
+        return found
+
+    def _unknown_id(self) -> int | None:
+        """The token of what the vocabulary does not know; None where it knows everything."""
+        names = (getattr(self._tokenizer.model, "unk_token", None), "<unk>", "[UNK]")
+        ids = (self._tokenizer.token_to_id(name) for name in names if name is not None)
+        return next((index for index in ids if index is not None), None)
+
     def encode_template(self, template: str, **fields: str) -> list[int]:
         """Ids of a prompt: literal parts may name special tokens, `{field}` parts are read as plain user text.
 

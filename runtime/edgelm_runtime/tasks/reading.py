@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -12,10 +12,12 @@ from ..errors import BundleRejected, InputError
 from ..script import language_of
 from ..timing import ended
 from ..tokenizer import Encoded, TextTokenizer, checked
+from .presplit import Words
 from .rows import Row
 
 MAX_WINDOWS = 64
-Text = str | tuple[str, str] | Mapping[str, str]
+# A text; a pair; either with names; and for token classification one that is split into words.
+Text = str | tuple[str, str] | Sequence[str] | Mapping[str, str | Sequence[str]]
 
 # No tokenizer in use has longer tokens on average; what lies beyond could not be read in MAX_WINDOWS anyway.
 _CHARACTERS_PER_TOKEN = 8
@@ -51,6 +53,7 @@ class Reader:
         self.tokenizer = TextTokenizer(bundle.read(manifest.tokenizer.file), manifest.tokenizer)
         self.languages = manifest.languages
         self.pairs = manifest.pairs
+        self._splits = manifest.task == "token-classification"
         self._context = manifest.tokenizer.max_tokens
         self._room = self._content_room()
 
@@ -61,7 +64,8 @@ class Reader:
         pair where one text is read, one text where a pair is, and a first text that leaves too little room.
         """
         start = perf_counter()
-        before, text = self._texts(given)
+        words = Words.of(given) if self._splits else None
+        before, text = self._texts(given) if words is None else (None, words.text)
         notes: tuple[str, ...] = ()
         if before is not None:
             before, notes = checked(before)
@@ -69,7 +73,11 @@ class Reader:
         notes = (*notes, *(note for note in changed if note not in notes))
         # The longest text whose tokens could all be read, so that a megabyte costs no more than it can be used for.
         cut = cleaned[: MAX_WINDOWS * self._room * _CHARACTERS_PER_TOKEN]
-        parts = self.tokenizer.encode_parts(cut, before)
+        if words is None:
+            parts = self.tokenizer.encode_parts(cut, before)
+        else:
+            words = words.until(len(cut))
+            parts = self.tokenizer.encode_words(words.words, words.starts)
         if not parts.ids:
             raise InputError("the text has no character that the model's tokenizer reads; give visible characters")
         spans = window_spans(len(parts.ids), self._room_beside(parts), MAX_WINDOWS)

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle import Bundle
+from ..errors import InputError
+from ..manifest import AGGREGATIONS
+from ..placement import DEFAULTS, LoadOptions
 from ..results import Entity, TaggingResult
 from ..timing import Stopwatch
 from .encoder import Encoder
+from .entities import Scores, Spans, entities_of, marks_of, tokens_of, words_of
 from .probabilities import softmax
 from .reading import Reading
 from .rows import Values
 
-OUTSIDE = "O"
-
 
 class Tag(Encoder[TaggingResult]):
-    """A token classifier, with labels like B-BRAND, I-BRAND and O, or names alone."""
+    """A token classifier. The bundle's `aggregation` decides how its labels of tokens become entities.
+
+    It takes a text, or one that is split already: a list of words or characters, or
+    `{"tokens": [...], "delimiter": ""}`.
+    """
 
     BY_TOKEN = True
+
+    def __init__(self, bundle: Bundle, options: LoadOptions = DEFAULTS) -> None:
+        super().__init__(bundle, options)
+        self._aggregation = bundle.manifest.aggregation
+        self._marks = marks_of(self.labels, bundle.manifest.tags)
+
+    @property
+    def aggregation(self) -> str:
+        """How tokens become entities: transformers' `aggregation_strategy`."""
+        return self._aggregation
+
+    def aggregate(self, aggregation: str) -> None:
+        """Answer with another strategy from now on, in all threads. Raises InputError for an unknown one."""
+        if aggregation not in AGGREGATIONS:
+            raise InputError(f"aggregation is {aggregation!r}; accepted are {', '.join(AGGREGATIONS)}")
+        self._aggregation = aggregation
 
     def decode(self, values: Any) -> list[dict[str, float]]:
         """Third stage: probabilities by label for every token, from float32 logits [tokens, labels]."""
@@ -34,14 +56,25 @@ class Tag(Encoder[TaggingResult]):
                 softmax(values[before : before + last - first])
                 for (first, last), values in zip(reading.spans, outputs, strict=True)
             ]
-            entities = tuple(spans_of(self.labels, merged(inside, reading.spans), reading))
+            entities = self._entities(merged(inside, reading.spans), reading)
         return TaggingResult(
             entities=entities,
             **self._facts(reading, watch),
         )
 
+    def _entities(self, scores: Scores, reading: Reading) -> tuple[Entity, ...]:
+        parts = reading.parts
+        read = len(scores)  # of a text over all windows the beginning
+        spans = Spans(parts.starts[:read], parts.ends[:read])
+        if self._aggregation == "none":
+            return tuple(tokens_of(scores, spans, self.labels, reading.text))
+        if self._aggregation != "simple":
+            subwords = self.tokenizer.subwords(parts, reading.text)[:read]
+            scores, spans = words_of(scores, subwords, spans, self._aggregation)
+        return tuple(entities_of(scores, spans, self._marks, reading.text))
 
-def merged(windows: list[NDArray[np.float64]], spans: list[tuple[int, int]]) -> NDArray[np.float64]:
+
+def merged(windows: list[NDArray[np.float64]], spans: list[tuple[int, int]]) -> Scores:
     """Probabilities [tokens, labels] of a text from those of its windows: a token's where it stands furthest inside."""
     if len(windows) == 1:
         return windows[0]
@@ -54,29 +87,3 @@ def merged(windows: list[NDArray[np.float64]], spans: list[tuple[int, int]]) -> 
         whole[places[better]] = found[better]
         depth[places[better]] = inside[better]
     return whole
-
-
-def spans_of(labels: tuple[str, ...], probabilities: NDArray[np.float64], reading: Reading) -> Iterator[Entity]:
-    """Neighbouring tokens of one kind as one entity, a new one at every B-; as `aggregation_strategy="simple"`.
-
-    That is the token-classification pipeline's of transformers: the score is the mean of the tokens', and what has the
-    label O is left out.
-    """
-    starts, ends = reading.parts.starts, reading.parts.ends
-    best, start = probabilities.argmax(axis=1).tolist(), 0
-    parted = [_parted(labels[index]) for index in best]
-    for place in range(1, len(best) + 1):
-        if place < len(best) and parted[place][1] == parted[start][1] and not parted[place][0]:
-            continue
-        kind = parted[start][1]
-        if kind != OUTSIDE:
-            score = float(np.mean([probabilities[token, best[token]] for token in range(start, place)]))
-            yield Entity(kind, score, starts[start], ends[place - 1], reading.text[starts[start] : ends[place - 1]])
-        start = place
-
-
-def _parted(label: str) -> tuple[bool, str]:
-    """Whether a label begins an entity, and its kind."""
-    if label.startswith(("B-", "I-")):
-        return label[0] == "B", label[2:]
-    return False, label

@@ -1,0 +1,87 @@
+"""What the labels of a token classifier say, and how its tokens become entities."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from edgelm_runtime.errors import InputError
+from edgelm_runtime.manifest import AGGREGATIONS, OUTSIDE
+
+# The letters of IOB, BIOES, BILOU, BMES and BMEWO, as those of BIOES.
+_PLACES: Mapping[str, str] = {
+    "B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "W": "S",
+}  # fmt: skip
+_LETTER = "(?P<place>[BIMELSUW])"
+_STYLES = tuple(
+    re.compile(style.format(separator))
+    for separator in ("-", "_", r"\.", ":", "/", r"\|")
+    for style in (f"(?i:{_LETTER}){{}}(?P<kind>.+)", f"(?P<kind>.+){{}}{_LETTER}")
+)
+_LETTERS_ALONE = re.compile(f"{_LETTER}(?P<kind>)")
+ONLY_KIND = "ENTITY"  # where labels are letters alone
+# Labels of training scripts: for what is no token of the text, and for a piece that goes on with a word.
+_SPECIAL = re.compile(r"o|out(side)?|\[?(cls|sep|pad|start|end)\]?|<(s|/s|pad|start|end)>", re.IGNORECASE)
+_CONTINUED = re.compile(r"x|\[x\]|##|\[?##wordpiece\]?", re.IGNORECASE)
+
+
+def tags_of(labels: Sequence[str]) -> dict[str, str]:
+    """What each label says in the scheme BIOES, told from all of them; empty where there is nothing to tell.
+
+    That is where they are B-KIND, I-KIND and O, which the runtime reads by itself, and where they are names without a
+    place in an entity.
+    """
+    inside = [label for label in labels if not (_SPECIAL.fullmatch(label.strip()) or _continued(label))]
+    for style in (*_STYLES, _LETTERS_ALONE):
+        parsed = {label: match for label in inside if (match := style.fullmatch(label.strip()))}
+        if len(parsed) == len(inside) and _is_scheme(parsed.values()):
+            tags = {label: f"{_place(match)}-{match['kind'] or ONLY_KIND}" for label, match in parsed.items()}
+            known = all(tag == label and tag[0] in "BI" for label, tag in tags.items())
+            return {} if known and set(labels) <= {OUTSIDE, *tags} else {one: tags.get(one, OUTSIDE) for one in labels}
+    return {}
+
+
+def _place(match: re.Match[str]) -> str:
+    return _PLACES[match["place"].upper()]
+
+
+def _is_scheme(parsed: Iterable[re.Match[str]]) -> bool:
+    """Whether some kind has a beginning and what comes after it: "B" and "E" alone may be vitamins."""
+    places: dict[str, set[str]] = {}
+    for match in parsed:
+        places.setdefault(match["kind"], set()).add(_place(match))
+    return any(found >= {"B", "I"} or found >= {"B", "E", "S"} for found in places.values())
+
+
+def _continued(label: str) -> bool:
+    return _CONTINUED.fullmatch(label.strip()) is not None
+
+
+def aggregation_of(folder: Path, labels: Sequence[str], asked: str | None) -> str:
+    """How tokens become entities: as asked for, as `edgelm finetune` wrote beside the checkpoint, or as labels tell.
+
+    A label for the pieces that go on with a word says that only the first piece has the word's. Else it is "simple", as
+    in transformers' pipeline.
+
+    Raises:
+        InputError: an unknown strategy was asked for.
+    """
+    if asked is not None:
+        if asked not in AGGREGATIONS:
+            raise InputError(f"aggregation is {asked!r}; accepted are {', '.join(AGGREGATIONS)}")
+        return asked
+    written = _written(folder)
+    if written in AGGREGATIONS:
+        return str(written)
+    return "first" if tags_of(labels) and any(map(_continued, labels)) else AGGREGATIONS[0]
+
+
+def _written(folder: Path) -> object:
+    """What finetune.json says, which is another program's where it is not as ours."""
+    try:
+        report = json.loads((folder / "finetune.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return report.get("aggregation") if isinstance(report, dict) else None
