@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.installed-runtime
 ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-emulated check format docs clean perf perf-smoke perf-decode perf-encode perf-fidelity
+.PHONY: help run test test-exact test-emulated check format docs clean perf perf-smoke perf-decode perf-encode perf-fidelity
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ I have worn it to work with jeans and boots and got many compliments. It is a gr
 
 test: $(ALL) ## install the rest and run every test, on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# the graphs with uint8 weights answer the same to the bit (tests/runtime/test_unsigned.py), so a part of the tests is
+# enough: what makes sessions of int8 graphs, and one search of every kind of graph
+test-exact: $(ALL) ## the tests that run int8 graphs, as on a CPU with AVX2 and without VNNI
+	$(BIN)/python -m pytest --exact-products -n 2 --dist worksteal tests/runtime tests/edgelm tests/cli/test_run.py \
+	  tests/export/test_quantize.py tests/export/test_encoders.py tests/export/test_decoders.py tests/export/test_seq2seq.py \
+	  tests/export/test_search_kinds.py
 
 test-emulated: $(ALL) ## other CPUs: apt-get install qemu-user; for ARM64 also tests/emulated/make_arm64.sh
 	$(BIN)/python -m pytest tests/emulated

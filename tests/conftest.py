@@ -14,6 +14,17 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--exact-products", action="store_true", help="run as on a CPU that clips 8-bit products: AVX2 without VNNI"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--exact-products"):
+        os.environ["EDGELM_EXACT_PRODUCTS"] = "1"  # reaches the programs that tests start, too
+
+
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
     """A shell lets its background jobs ignore SIGINT, and their children with them: tests that send it need it."""

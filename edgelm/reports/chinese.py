@@ -72,8 +72,6 @@ _SENTENCES = (
     ("no prompt lookup", "不用提示词查找（prompt lookup）"),
     ("opening the session takes {} s at load: keep the model, and load it once for all texts",
      "加载时打开会话需 {0} 秒：请保留模型，只加载一次，供所有文本使用"),
-    ("optimising the graph for this CPU takes {} s at load: keep the model, and load it once for all texts",
-     "加载时会话为本机处理器优化计算图，需 {0} 秒：请保留模型，只加载一次，供所有文本使用"),
     ("no answer has two tokens that come one after the other: beams, windows, or too short ones",
      "没有一个回答有先后生成的两个词元（束搜索、分窗或太短）"),
     ("{} is profiled with {}; name {} for the others",

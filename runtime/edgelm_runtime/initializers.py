@@ -41,7 +41,7 @@ def declared_initializers(model: bytes) -> dict[str, Declared]:
                 raise ValueError(f"the initializer {name!r} twice")
             found[name] = declared
     except (ValueError, IndexError) as error:
-        raise _refused(error) from error
+        raise refused(error) from error
     return found
 
 
@@ -53,10 +53,11 @@ def nodes(model: bytes) -> list[tuple[str, tuple[str, ...]]]:
     try:
         return [_node(message) for message in _of_graph(model, 1)]
     except (ValueError, IndexError) as error:
-        raise _refused(error) from error
+        raise refused(error) from error
 
 
-def _refused(error: Exception) -> BundleRejected:
+def refused(error: Exception) -> BundleRejected:
+    """What is raised where reading a graph raised `error`, a ValueError or an IndexError."""
     return BundleRejected(
         f"the graph is no ONNX model: {error}; export the bundle again",
         what="graph",
@@ -92,7 +93,7 @@ def _tensor(message: memoryview) -> tuple[str, Declared]:
         elif field == 2 and isinstance(value, int):
             kind = value
         elif field == 1:
-            shape += [value] if isinstance(value, int) else list(_packed(value))
+            shape += [value] if isinstance(value, int) else list(packed(value))
     return name, (kind, tuple(shape))
 
 
@@ -102,7 +103,8 @@ def _submessages(message: memoryview, wanted: int) -> Iterator[memoryview]:
             yield value
 
 
-def _packed(values: memoryview) -> Iterator[int]:
+def packed(values: memoryview) -> Iterator[int]:
+    """The integers of a packed field."""
     at = 0
     while at < len(values):
         value, at = _varint(values, at)
@@ -111,13 +113,24 @@ def _packed(values: memoryview) -> Iterator[int]:
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Number and value of each field; fixed-width ones are passed over."""
+    for field, value, _ in spans(message):
+        if value is not None:
+            yield field, value
+
+
+def spans(message: memoryview) -> Iterator[tuple[int, int | memoryview | None, memoryview]]:
+    """Number, value and all bytes of each field; the value of a fixed-width one is None.
+
+    Raises ValueError or IndexError for bytes that are no protocol buffer.
+    """
     at = 0
     while at < len(message):
+        start = at
         tag, at = _varint(message, at)
         kind = tag & 7
         if kind == _VARINT:
             value, at = _varint(message, at)
-            yield tag >> 3, value
+            yield tag >> 3, value, message[start:at]
             continue
         if kind == _BYTES:
             length, at = _varint(message, at)
@@ -127,9 +140,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise ValueError(f"a field of wire type {kind}")
         if length > len(message) - at:
             raise ValueError(f"a field of {length:,} bytes where {len(message) - at:,} are left")
-        if kind == _BYTES:
-            yield tag >> 3, message[at : at + length]
+        content = message[at : at + length]
         at += length
+        yield tag >> 3, content if kind == _BYTES else None, message[start:at]
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

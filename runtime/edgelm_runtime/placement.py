@@ -52,7 +52,7 @@ DEFAULTS = LoadOptions()
 class Receipt:
     """How a bundle was loaded. `nodes` counts the graph's nodes by execution provider; `why` is about the variant.
 
-    `exact_products` is False where this CPU clips 8-bit products, so that slower kernels that do not are used.
+    `exact_products` is False where this CPU clips products of uint8 with int8, so that weights are made uint8.
     """
 
     bundle: str

@@ -19,6 +19,7 @@ from .errors import BundleRejected, DeviceError
 from .initializers import ONNX_TYPES, Declared, declared_initializers
 from .ort import onnxruntime
 from .products import products_saturate
+from .unsigned import with_unsigned_weights
 from .weights import Weights
 
 if TYPE_CHECKING:
@@ -172,7 +173,10 @@ def create_session(
     device = options.device
     settings = _settings(options, outside=weights is not None)
     chosen = providers.use(device, settings)
-    values = {} if weights is None else _values(weights, declared_initializers(model), part=part)
+    arrays = {} if weights is None else _compared(weights, declared_initializers(model), part=part)
+    if device.name == CPU.name and products_saturate():
+        model, arrays = with_unsigned_weights(model, arrays)
+    values = {name: ort_value(array) for name, array in arrays.items()}
     worker = Worker(options.low_priority, options.threads)
     try:
         _give(settings, values, device)
@@ -207,21 +211,13 @@ def _settings(options: SessionOptions, *, outside: bool) -> Any:
     if options.trace:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(Path(options.trace) / uuid4().hex)
-    if _exact_products_needed(options.device):
-        # The pass that makes int8 weights uint8, whose products are exact, belongs to this level; below it, it is off.
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        settings.add_session_config_entry("session.x64quantprecision", "1")
     return settings
-
-
-def _exact_products_needed(device: Device) -> bool:
-    return device.name == CPU.name and products_saturate()
 
 
 def _give(settings: Any, values: Mapping[str, OrtValue], device: Device) -> None:
     """Let the session have tensors from outside the graph, as they lie where only the CPU's kernels read them."""
-    if device.name != CPU.name or _exact_products_needed(device):
-        # What compiles or changes the graph looks for its weights inside: these are copied there.
+    if device.name != CPU.name:
+        # What compiles the graph looks for its weights inside: these are copied there.
         settings.add_external_initializers(list(values), list(values.values()))
         return
     for name, value in values.items():
@@ -318,7 +314,7 @@ def run_bound(session: Session, binding: Binding, interrupt: Interrupt | None = 
     session.call(session.inference.run_with_iobinding, binding, None if interrupt is None else interrupt.options)
 
 
-def _values(weights: Tensors, declared: Mapping[str, Declared], *, part: bool) -> dict[str, OrtValue]:
+def _compared(weights: Tensors, declared: Mapping[str, Declared], *, part: bool) -> dict[str, NDArray[Any]]:
     """The tensors of `weights`, compared with the graph: onnxruntime uses what it is given without a look."""
     arrays = {name: array for name, array in weights.arrays.items() if not part or name in declared}
     for name, array in arrays.items():
@@ -331,7 +327,7 @@ def _values(weights: Tensors, declared: Mapping[str, Declared], *, part: bool) -
                 expected=str(declared.get(name)),
                 found=str(found),
             )
-    return {name: ort_value(array) for name, array in arrays.items()}
+    return arrays
 
 
 def _low_pool(threads: int) -> ThreadPoolExecutor:

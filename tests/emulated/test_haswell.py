@@ -9,6 +9,7 @@ from shutil import which
 import numpy as np
 import pytest
 
+from edgelm_runtime.initializers import nodes as onnx_nodes
 from tests.emulated.machine import BUNDLES, UNPROTECTED, Machine, with_our_answers, x86
 
 pytestmark = pytest.mark.skipif(which("qemu-x86_64") is None, reason="needs qemu-x86_64: apt-get install qemu-user")
@@ -46,6 +47,17 @@ def test_the_answers_of_this_machine_are_given_there(cpu: Machine, name: str, tm
 @pytest.mark.parametrize("cpu", [HASWELL, NEHALEM], ids=["haswell", "nehalem"])
 def test_golden_answers_are_given_there(cpu: Machine, name: str) -> None:
     assert cpu.verify(BUNDLES / name)["golden"] >= 7
+
+
+def test_layers_that_share_their_weights_are_loaded_there(tmp_path: Path) -> None:
+    graphs = pytest.importorskip("tests.export.graphs")
+    pipeline = pytest.importorskip("edgelm_export.pipeline")
+    checkpoint = graphs.save(tmp_path / "albert", "albert", graphs.TASKS[0], num_hidden_layers=3)
+    pipeline.export(pipeline.ExportOptions(checkpoint, tmp_path / "bundle", task="classify"))
+    graph = onnx_nodes((tmp_path / "bundle" / "model.onnx").read_bytes())
+    weights = [inputs[1] for kind, inputs in graph if kind == "MatMulIntegerToFloat"]
+    assert len(set(weights)) < len(weights)
+    assert HASWELL.verify(tmp_path / "bundle")["golden"] > 0
 
 
 def test_without_exact_products_they_are_not() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from edgelm_runtime import providers
-from edgelm_runtime import session as sessions
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.device import Device
 from edgelm_runtime.errors import BundleRejected, DeviceError
@@ -53,7 +52,7 @@ def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:
 
 @pytest.mark.parametrize("model", [b"", b"not a graph", MODEL[:200]])
 def test_a_damaged_graph_is_refused(model: bytes) -> None:
-    with pytest.raises(BundleRejected, match="onnxruntime refuses the graph"):
+    with pytest.raises(BundleRejected, match=r"onnxruntime refuses the graph|the graph is no ONNX model"):
         create_session(model, SessionOptions(1))
 
 
@@ -97,19 +96,6 @@ def test_a_buffer_that_does_not_fit_is_refused() -> None:
     binding = bind(session, {"input_ids": ort_value(IDS)}, {"logits": ort_value(np.zeros((3, 2), np.float32))})
     with pytest.raises(BundleRejected, match="failed while running"):
         run_bound(session, binding)
-
-
-@pytest.mark.parametrize("saturates", [True, False])
-def test_saturating_products_are_avoided_only_where_they_saturate(
-    monkeypatch: pytest.MonkeyPatch, saturates: bool
-) -> None:
-    monkeypatch.setattr(sessions, "products_saturate", lambda: saturates)
-    options = create_session(MODEL, SessionOptions(1)).inference.get_session_options()
-    if saturates:
-        assert options.get_session_config_entry("session.x64quantprecision") == "1"
-    else:
-        with pytest.raises(RuntimeError):
-            options.get_session_config_entry("session.x64quantprecision")
 
 
 def test_every_node_says_where_it_runs() -> None:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from ..errors import BundleRejected, DeviceError
 from ..goldens import replay
-from ..products import products_saturate
 from ..tune import ways
 from . import report
 from .memory import evenly
@@ -123,8 +122,8 @@ def _keeping(cold: report.ColdStart | None, each: float) -> Iterator[report.Advi
         return
     session = cold.stages["session"].p50
     if session >= SLOW and session == max(stage.p50 for stage in cold.stages.values()):
-        what = "optimising the graph for this CPU" if products_saturate() else "opening the session"
-        text = f"{what} takes {session / 1000:.1f} s at load: keep the model, and load it once for all texts"
+        what = f"opening the session takes {session / 1000:.1f} s at load"
+        text = f"{what}: keep the model, and load it once for all texts"
         yield report.Advice(text, "model = edgelm.load(...)", cold.total.p50, each, "ms a text")
 
 
