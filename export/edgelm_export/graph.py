@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from edgelm_export.apart import WeightsFile, WeightsWriter
 from edgelm_export.levels import fold_levels
+from edgelm_runtime.errors import BundleRejected, UnsupportedCheckpoint
+from edgelm_runtime.vetting.graph import check_graph
 
 OPSET = 21  # the newest that every onnxruntime since 1.20 runs; LayerNormalization and Gelu need 20
 IR_VERSION = 10
@@ -150,6 +152,13 @@ class GraphBuilder:
         )  # fmt: skip
         model = ir.Model(graph, ir_version=IR_VERSION, producer_name="edgelm")
         serialized: bytes = ir.serde.serialize_model(model).SerializeToString()
+        try:
+            check_graph(serialized, outside=True)
+        except BundleRejected as error:
+            raise UnsupportedCheckpoint(
+                f"the graph that was made would be refused by the runtime: {error.found}; use a checkpoint of an "
+                "architecture that edgelm builds, or one whose graph does without it"
+            ) from error
         return serialized
 
     def _stored(self, name: str, array: NDArray[Any]) -> Value:

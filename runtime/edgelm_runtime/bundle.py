@@ -18,6 +18,7 @@ from .manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest
 
 Content = bytes | Path | Sequence[bytes | BinaryIO]
 
+_SHIPPED = Path(__file__).parent / "bundles"
 _CHUNK = 1 << 20
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -33,6 +34,11 @@ class Bundle:
     def sha256(self) -> str:
         """Of the manifest, which names every byte of the bundle."""
         return hashlib.sha256(self.manifest.to_json().encode("utf-8")).hexdigest()
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is one of those in this package: who can write there can write code."""
+        return self.path.parent == _SHIPPED
 
     def read(self, name: str) -> bytes:
         """Read a file that the manifest names, once, and return the very bytes whose sha256 was checked.
@@ -110,7 +116,7 @@ def open_bundle(path: str | os.PathLike[str], *, verify: str = "all") -> Bundle:
 
 def default_bundles() -> dict[str, Path]:
     """Folders of the bundles shipped with this package, by name, sorted."""
-    return bundles_in(Path(__file__).parent / "bundles")
+    return bundles_in(_SHIPPED)
 
 
 def bundles_in(folder: Path) -> dict[str, Path]:

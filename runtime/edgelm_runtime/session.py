@@ -20,6 +20,7 @@ from .initializers import ONNX_TYPES, Declared, declared_initializers
 from .ort import onnxruntime
 from .products import products_saturate
 from .unsigned import with_unsigned_weights
+from .vetting.graph import check_graph
 from .weights import Weights
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ def _opened(bundle: Bundle, variant: Variant, file: str, options: SessionOptions
         if session is None:
             weights = _mapped(bundle, variant.weights) if variant.weights else None
             model = bundle.read(file)
+            if not bundle.shipped:
+                check_graph(model, outside=weights is not None)
             session = _shared[key] = create_session(model, options, weights, part=bool(variant.encoder))
         return session
 
@@ -201,6 +204,7 @@ def _settings(options: SessionOptions, *, outside: bool) -> Any:
     # The graph was fused and verified at export: it runs as it is, and loading costs no optimiser pass.
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     settings.log_severity_level = 4
+    settings.add_session_config_entry("session.load_model_format", "ONNX")  # never its own, told from the bytes
     # A graph from bytes would read external tensors beside the working directory, outside the bundle.
     folder = _EMPTY_FOLDER if outside else _NO_FOLDER
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .initializers import ONNX_TYPES, declared_initializers, nodes, packed, refused, spans
+from .initializers import ONNX_TYPES, declared_initializers, nodes, refused
+from .vetting.wire import packed, spans
 
 _INT8, _UINT8 = ONNX_TYPES[np.dtype(np.int8)], ONNX_TYPES[np.dtype(np.uint8)]
 _SIGN = 0x80
@@ -68,7 +69,7 @@ def with_unsigned_weights(model: bytes, outside: Mapping[str, NDArray[Any]]) -> 
             else:
                 parts.append(raw)
         graph = b"".join([*parts, _field(_GRAPH, changed.graph(memoryview(b"".join(graphs))))])
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise refused(error) from error
     made = {new: _moved(outside[old]) for old, new in changed.names().items() if old in outside}
     return graph, {**outside, **made}
