@@ -24,6 +24,7 @@ from edgelm_runtime.results import (
 
 Result = SentimentResult | ClassificationResult | TaggingResult | EmbeddingResult | TextResult
 Writer = Callable[[Item, Result], None]
+KINDS = (".txt", ".jsonl", ".csv")
 Receipts = Callable[[Result], Mapping[str, Any]]
 
 

@@ -26,7 +26,7 @@ Examples:
     required=True,
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Training rows: .jsonl, .csv or .txt, each also .gz (repeatable).",
+    help="Training rows: .jsonl, .csv, .tsv or .txt, each also .gz (repeatable).",
 )
 @click.option("--dev", type=click.Path(path_type=Path), help="Development rows.  [default: some of the training rows]")
 @click.option(

@@ -18,6 +18,7 @@ from edgelm.extras import extra
 from edgelm.locate import bundles_of
 from edgelm.options import loading
 from edgelm_runtime.errors import InputError, Slower
+from edgelm_runtime.files import kind_of
 from edgelm_runtime.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class Finite(click.FloatRange):
 @click.command("profile", epilog=EXAMPLES, short_help="How long an answer takes here, and why.")
 @click.argument("bundle", metavar="BUNDLE|TASK")
 @click.option("--task", type=click.Choice(TASKS), help="The task, where a bundle serves several.")
-@click.option("--input", type=click.Path(path_type=Path), help="Profile on the texts of a .txt, .jsonl or .csv file.")
+@click.option(
+    "--input", type=click.Path(path_type=Path), help="Profile on the texts of a .txt, .jsonl, .csv or .tsv file."
+)
 @click.option("--column", help="The column to read of --input.")
 @click.option(
     "--seconds",
@@ -149,7 +152,7 @@ def _check(bundle: str, given: Mapping[str, Any], *, both: bool) -> None:
         raise click.UsageError("--tolerance and --any-machine: only --compare OLD.json uses them")
     if bundle in TASKS and given["task"] not in (None, bundle):
         raise click.UsageError(f"{bundle} is a task, and --task {given['task']} another one; name a bundle for it")
-    if given["column"] is not None and (given["input"] is None or given["input"].suffix.lower() == ".txt"):
+    if given["column"] is not None and (given["input"] is None or kind_of(given["input"]) == ".txt"):
         raise click.UsageError("--column: only the --input of a .csv or .jsonl file has columns")
     if given["latency_limit"] is not None and given["scenario"] and "server" not in given["scenario"]:
         raise click.UsageError("--latency-limit: only the server scenario has one; give --scenario server too")

@@ -11,12 +11,13 @@ from typing import Any, TextIO
 
 import click
 
-from edgelm import inputs, outputs
+from edgelm import inputs, outputs, pipes
 from edgelm.answering import CLASSIFIED, WRITTEN, Model, answers
 from edgelm.inputs import Inputs, Item, Problem
 from edgelm.options import loading
 from edgelm.reporting import Problems, Timer, note
 from edgelm_runtime.errors import InputError
+from edgelm_runtime.files import kind_of
 from edgelm_runtime.tasks import ENCODERS, TASKS
 
 GENERATION = (
@@ -86,14 +87,14 @@ class Request:
             raise click.UsageError("--pair: only `classify TEXT --pair TEXT` reads two texts; rows have text_pair")
         if self.text is not None and self.input is not None:
             raise click.UsageError("TEXT and --input: give one of the two")
-        if self.column is not None and (self.input is None or self.input.suffix.lower() == ".txt"):
+        if self.column is not None and (self.input is None or kind_of(self.input) == ".txt"):
             raise click.UsageError("--column: only the --input of a .csv or .jsonl file has columns")
         if self.output is None:
             return
         if self.input is not None and self.output.absolute() == self.input.absolute():
             raise click.UsageError(f"--output {self.output} is the --input: it would be lost; name another file")
-        if self.output.suffix.lower() not in inputs.KINDS:
-            raise click.UsageError(f"--output {self.output}: accepted are {', '.join(inputs.KINDS)}")
+        if self.output.suffix.lower() not in outputs.KINDS:
+            raise click.UsageError(f"--output {self.output}: accepted are {', '.join(outputs.KINDS)}")
         if self.json and self.output.suffix.lower() != ".jsonl":
             raise click.UsageError("--json with --output: the file's name must end in .jsonl")
         if not self.output.absolute().parent.is_dir():
@@ -119,7 +120,11 @@ def _flags(names: Iterable[str]) -> str:
     type=click.Choice(["none", "simple", "first", "average", "max"]),
     help="How tag makes entities of tokens.  [default: as the bundle says]",
 )
-@click.option("--input", type=click.Path(path_type=Path), help="A .txt (one input a line), .jsonl or .csv file.")
+@click.option(
+    "--input",
+    type=click.Path(path_type=Path),
+    help="A .txt (one input a line), .jsonl, .csv or .tsv file, each also .gz.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Write a .txt, .jsonl or .csv file, not to stdout.")
 @click.option("--column", help="The column to read.  [default: text; for description attributes, or the whole row]")
 @click.option("--json", is_flag=True, help="Print one JSON object per input.")
@@ -205,7 +210,7 @@ def _inputs(request: Request) -> Item | Iterable[Inputs]:
         return inputs.argument(str(request.text), request.pair)
     if request.text is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("no input: give TEXT, or --input FILE, or lines in a pipe")
-    return inputs.lines_as_they_come(sys.stdin.buffer)
+    return pipes.lines_as_they_come(sys.stdin.buffer, pipes.text_line)
 
 
 def _answer_one(request: Request, model: Model, item: Item, timer: Timer) -> None:
@@ -233,6 +238,7 @@ def _answer_many(request: Request, model: Model, groups: Iterable[Inputs], timer
     problems = Problems(str(request.input or "stdin"))
     with _destination(request, model, one_line=True) as (write, stream):
         for group in groups:
+            note(f"{request.input or 'stdin'}: {text}" for text in group.notes)
             problems.add(*group.problems)
             problems.blank += group.blank
             for item, outcome in _outcomes(request, model, group, timer):

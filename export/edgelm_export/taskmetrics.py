@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,18 @@ from numpy.typing import NDArray
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.encoder_metrics import FIELDS, evaluate_encoder, kind_of
 from edgelm_export.evaluation import Each, Evaluation, Example, Metrics, nothing
-from edgelm_export.finetune.data import GENERATOR_FIELDS, Pair, Row, generator_pairs, label_id, read_rows
+from edgelm_export.finetune.data import (
+    GENERATOR_FIELDS,
+    SHOWN,
+    Pair,
+    Row,
+    generator_pairs,
+    has_label,
+    label_id,
+    label_notes,
+    read_rows,
+    where,
+)
 from edgelm_export.goldens import fits
 from edgelm_export.metrics import first_sentence, format_table, repeats_ngram, rouge_l
 from edgelm_export.significance import bootstrap_interval, mcnemar_exact, paired_permutation
@@ -28,7 +40,6 @@ Answer = tuple[str, bool]  # text, and whether it ended by itself
 # Greedy answers in torch are slow: more rows of a task in a language are thinned out evenly to this many.
 MAX_GENERATED = 200
 REPEATED = 6
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -168,14 +179,16 @@ def evaluation_rows(path: Path, manifest: Manifest, serves: Sequence[str]) -> li
 
 
 def _check_labels(path: Path, rows: Sequence[Row], labels: Sequence[str]) -> None:
-    numbers = {"0", "1"} if list(labels) == ["negative", "positive"] else set()  # as label_id reads them
-    unknown = sorted({str(row["label"]) for row in rows} - set(labels) - numbers)
-    if unknown:
-        count = sum(str(row["label"]) in unknown for row in rows)
+    for note in label_notes(rows):
+        print(f"edgelm: note: {path}: {note}", file=sys.stderr)
+    wrong = [row for row in rows if not has_label(row, labels)]
+    if wrong:
+        unknown = sorted({str(row["label"]) for row in wrong})
         raise InputError(
-            f"{path}: {count} of {len(rows)} rows have labels that the model does not have: "
-            f"{', '.join(map(repr, unknown[:SHOWN]))}{' and more' if len(unknown) > SHOWN else ''}; accepted are "
-            f"{', '.join(map(repr, labels))}: rename them in the file, or leave these rows out"
+            f"{path}: {len(wrong)} of {len(rows)} rows have labels that the model does not have: "
+            f"{', '.join(map(repr, unknown[:SHOWN]))}{' and more' if len(unknown) > SHOWN else ''}; "
+            f"accepted are {', '.join(map(repr, labels))}: rename them (first: {where(wrong[0])}), or leave these "
+            "rows out"
         )
     if len({label_id(row, labels) for row in rows}) < 2:
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 from pathlib import Path
@@ -16,10 +15,12 @@ from edgelm_export.finetune.base import train_gpt2_tokenizer
 from edgelm_export.finetune.data import (
     IGNORED,
     Pair,
+    check_fields,
     encode_pair,
     generator_pairs,
     label_id,
     label_names,
+    label_notes,
     pack_lines,
     read_rows,
     split_rows,
@@ -69,21 +70,34 @@ def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
     ("name", "data", "message"),
     [
         ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', r"a\.jsonl, line 3: not JSON"),
-        ("a.jsonl", b'{"text": "a"}\n[1]\n', r"a\.jsonl, line 2: list; one JSON object a line"),
+        ("a.jsonl", b'{"text": "a"}\n[1]\n', r"a\.jsonl, line 2: a JSON array; a string or an object"),
         ("a.jsonl", b'{"text": "a"}\n' + b"[" * 100_000, r"a\.jsonl, line 2: not JSON"),
         ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n{', mtime=0), r"a\.jsonl\.gz, line 2: not JSON"),
         ("a.txt", "物流".encode("gb18030"), r"a\.txt: not UTF-8 at byte 0"),
         ("a.txt.gz", b"no gzip", r"a\.txt\.gz: cannot be read"),
         ("a.txt.gz", gzip.compress(b"text" * 99, mtime=0)[:-9], r"a\.txt\.gz: cannot be read"),
         ("a.txt.gz", gzip.compress(b"text" * 99, mtime=0)[:10] + b"\xff" * 30, r"a\.txt\.gz: cannot be read"),
-        ("a.csv", b"text,label\n" + b"x" * 200_000 + b",1\n", r"a\.csv: not readable as \.csv"),
-        ("a.parquet", b"", r"kind '\.parquet'; accepted are \.jsonl, \.csv and \.txt, each also \.gz"),
+        (
+            "a.csv",
+            b"text,label\nIt is great, fits well,1\nfine,0\n",
+            r"a\.csv, line 2: 3 fields where the header has 2",
+        ),
+        (
+            "a.csv",
+            b'text,label\n"open,1\n' + b"fine,0\n" * 6,
+            r"a\.csv, line 2: a quote opens in this row and is never",
+        ),
+        (
+            "a.csv",
+            b"text,label\na,b,c\nok,1\n" + b"d\n" * 9,
+            r"a\.csv, line 2: .*; 9 more rows cannot be read, on lines 4,",
+        ),
+        ("a.parquet", b"", r"kind '\.parquet'; accepted are \.txt, \.jsonl, \.csv, \.tsv, each also \.gz"),
         ("a.gz", b"", r"kind '\.gz'"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(data)
-    csv.field_size_limit(131_072)  # reading other tests' files in this process may have raised it
     with pytest.raises(InputError, match=message):
         read_rows([tmp_path / name])
 
@@ -206,6 +220,55 @@ def test_negative_and_positive_may_be_written_out() -> None:
     assert [label_id({"label": label}, names) for label in ("negative", "positive", 0, "1")] == [0, 1, 0, 1]
     with pytest.raises(InputError, match="label 'neutral'"):
         label_id({"label": "neutral"}, names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["positive", "positive ", "negative"], ["negative", "positive"]),
+        (["1", "１", "0"], ["negative", "positive"]),
+        ([1.0, "0.0", 1], ["negative", "positive"]),
+        (["1.0", "2.0", 3], ["1", "2", "3"]),
+        (["1.0", "1.5"], ["1.0", "1.5"]),
+        (["very  good", "very\u00a0good", "bad\u200b", "\ufeffbad"], ["bad", "very good"]),
+        (["-1", "1"], ["-1", "1"]),
+        (["C", "C++", "C#"], ["C", "C#", "C++"]),
+        (["好", "坏\u3000"], ["坏", "好"]),
+    ],
+)
+def test_labels_that_differ_in_what_is_not_seen_are_one(labels: list[Any], names: list[str]) -> None:
+    rows = [{"label": label} for label in labels]
+    assert label_names(rows) == names
+    assert {label_id(row, names) for row in rows} == set(range(len(names)))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["positive", "Positive"], ["very good", "very-good", "bad"], ["good", "good.", "bad"], ["好", "好。", "坏"]],
+)
+def test_labels_that_are_nearly_the_same_are_refused(labels: list[str]) -> None:
+    with pytest.raises(InputError, match=f"nearly the same: {labels[1]!r}|nearly the same: {labels[0]!r}"):
+        label_names([{"label": label} for label in labels])
+
+
+@pytest.mark.parametrize("label", [None, "", " ", float("nan"), "nan", "NaN", "#N/A", ["positive"], {"a": 1}])
+def test_what_is_no_label_is_refused_by_its_line(tmp_path: Path, label: Any) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "label": 1}\n' + json.dumps({"text": "y", "label": label}))
+    with pytest.raises(InputError, match=r"a\.jsonl, line 2: label is "):
+        label_names(read_rows([tmp_path / "a.jsonl"]))
+
+
+def test_what_was_changed_in_labels_is_said() -> None:
+    rows = [{"label": label} for label in ("positive ", "positive ", "１", "0")]
+    (note,) = label_notes(rows)
+    assert note.endswith("'positive ' as 'positive' (2), '１' as '1' (1)")
+    assert label_notes(rows[3:]) == []
+
+
+def test_a_missing_field_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\ngood,1\n\nbad,\n")
+    with pytest.raises(InputError, match=r"a\.csv, line 4: the fields needed are text, label; found text"):
+        check_fields(read_rows([tmp_path / "a.csv"]), ("text", "label"))
 
 
 def test_a_teacher_gives_one_probability_for_each_class() -> None:

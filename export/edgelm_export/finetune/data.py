@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
-import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgelm_export.finetune.labels import distinct, label_text, same_label, whole
+from edgelm_runtime import files
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.tasks.attributes import canonical, parse
 from edgelm_runtime.tokenizer import TextTokenizer
@@ -30,47 +29,50 @@ GENERATOR_FIELDS: Mapping[str, tuple[str, str]] = {
 PLAIN_FIELDS: Mapping[str, tuple[str, ...]] = {"sentiment": ("text", "label"), "mlm": ("text",), "clm": ("text",)}
 
 
-def read_rows(paths: Sequence[Path]) -> list[Row]:
-    """Read .jsonl, .csv or .txt files (each also as .gz) into rows, in order.
+SHOWN = 5  # lines of a file that a refusal names
 
-    A .txt line becomes ``{"text": line}``; blank lines are skipped.
+
+class FileRow(Row):
+    """A row that knows where it stands: ``where`` is its file and line, for messages."""
+
+    def __init__(self, fields: Mapping[str, Any], where: str) -> None:
+        super().__init__(fields)
+        self.where = where
+
+
+def where(row: Row, number: int = 0) -> str:
+    """Where a row stands, for a message; its number where it is of no file."""
+    return row.where if isinstance(row, FileRow) else f"row {number}" if number else "a row"
+
+
+def read_rows(paths: Sequence[Path]) -> list[Row]:
+    """Read .jsonl, .csv, .tsv or .txt files (each also as .gz) into rows, in order.
+
+    A .txt line, and a string of .jsonl, becomes ``{"text": line}``; blank lines are skipped. What is not asked for by
+    the file's name, such as UTF-16, is said on standard error.
 
     Raises:
-        InputError: a file that is missing, of another kind, not UTF-8, or has a broken line (named by its number).
+        InputError: a file that is missing, of another kind or encoding, or has rows that cannot be read: the first
+            of them are named by their lines.
     """
     return [row for path in paths for row in _read_file(Path(path))]
 
 
-def _read_file(path: Path) -> Iterator[Row]:
-    kind = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
-    if kind not in (".jsonl", ".csv", ".txt"):
-        raise InputError(f"{path}: training data of kind {kind!r}; accepted are .jsonl, .csv and .txt, each also .gz")
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); check the path and the file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    if kind == ".csv":
-        try:
-            yield from csv.DictReader(io.StringIO(text, newline=""))
-        except csv.Error as error:
-            raise InputError(f"{path}: not readable as .csv ({error}); save it again, or as .jsonl") from error
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield {"text": line.strip()} if kind == ".txt" else _json_row(path, number, line)
-
-
-def _json_row(path: Path, number: int, line: str) -> Row:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}, line {number}: not JSON ({error}); one object a line is accepted") from error
-    if not isinstance(row, dict):
-        raise InputError(f"{path}, line {number}: {type(row).__name__}; one JSON object a line is accepted")
-    return row
+def _read_file(path: Path) -> list[Row]:
+    found = files.read_rows(path)
+    for note in found.notes:
+        print(f"edgelm: note: {path}: {note}", file=sys.stderr)
+    if found.problems:
+        first, *others = found.problems
+        lines = ", ".join(str(problem.line) for problem in others[:SHOWN])
+        more = f"; {len(others)} more rows cannot be read, on lines {lines}" if others else ""
+        more += ", ..." * (len(others) > SHOWN)
+        raise InputError(f"{path}, line {first.line}: {first.message}{more}; mend or remove what is named")
+    return [
+        FileRow({"text": record.value.strip()} if isinstance(record.value, str) else record.value,
+                f"{path}, line {record.line}")
+        for record in found.records
+    ]  # fmt: skip
 
 
 def check_fields(rows: list[Row], fields: Sequence[str]) -> list[Row]:
@@ -82,7 +84,9 @@ def check_fields(rows: list[Row], fields: Sequence[str]) -> list[Row]:
     for number, row in enumerate(rows, start=1):
         if not all(str("" if row.get(name) is None else row[name]).strip() for name in fields):
             found = ", ".join(sorted(str(name) for name, value in row.items() if value not in (None, "")))
-            raise InputError(f"row {number}: the fields needed are {', '.join(fields)}; found {found or 'none'}")
+            raise InputError(
+                f"{where(row, number)}: the fields needed are {', '.join(fields)}; found {found or 'none'}"
+            )
     return rows
 
 
@@ -160,9 +164,9 @@ def label_names(rows: Sequence[Row]) -> list[str]:
     """Class names in the order of their ids: 0/1 are negative/positive, other labels are sorted by name.
 
     Raises:
-        InputError: fewer than two classes.
+        InputError: fewer than two classes, a row without a label, or two labels that are nearly the same.
     """
-    names = sorted({str(row["label"]) for row in rows})
+    names = distinct(_label(row) for row in rows)
     if len(names) < 2:
         raise InputError(f"one class only ({names}); at least two are needed to learn from")
     return ["negative", "positive"] if names == ["0", "1"] else names
@@ -172,14 +176,40 @@ def label_id(row: Row, names: Sequence[str]) -> int:
     """The class id of a row.
 
     Raises:
-        InputError: a label that the training rows do not have.
+        InputError: a label that is none of the names.
     """
-    label = str(row["label"])
-    if label in ("0", "1") and list(names) == ["negative", "positive"]:
-        return int(label)
-    if label not in names:
-        raise InputError(f"label {label!r} in the development rows; the training rows have {list(names)}")
-    return names.index(label)
+    found = _label_id(row, names)
+    if found is None:
+        raise InputError(f"{where(row)}: label {row['label']!r}; accepted are {list(names)}")
+    return found
+
+
+def has_label(row: Row, names: Sequence[str]) -> bool:
+    """Whether the label of a row is one of the names. Raises InputError for a row without a label."""
+    return _label_id(row, names) is not None
+
+
+def _label_id(row: Row, names: Sequence[str]) -> int | None:
+    label = _label(row)
+    if whole(label) in ("0", "1") and list(names) == ["negative", "positive"]:
+        return int(whole(label))
+    name = same_label(label, names)
+    return None if name is None else names.index(name)
+
+
+def label_notes(rows: Sequence[Row]) -> list[str]:
+    """What was changed in the labels of rows, in words."""
+    changed = Counter((str(row["label"]), label) for row in rows if (label := _label(row)) != str(row["label"]))
+    listed = [f"{before!r} as {after!r} ({count})" for (before, after), count in changed.most_common(SHOWN)]
+    more = f", and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    return [f"labels were read without spaces and in one form: {', '.join(listed)}{more}"] if listed else []
+
+
+def _label(row: Row) -> str:
+    try:
+        return label_text(row["label"])
+    except InputError as error:
+        raise InputError(f"{where(row)}: {error}") from None
 
 
 def teacher(row: Row, names: Sequence[str]) -> dict[str, list[float]]:

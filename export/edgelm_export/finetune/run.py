@@ -111,22 +111,22 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     prepared = _prepare(options, train_rows, dev_rows)
     trainer = _train(options, prepared, state)
     metrics = prepared.evaluate(trainer)
-    notes = _notes(trainer, len(dev_rows))
+    notes = _notes(trainer, train_rows, dev_rows)
     report = FinetuneReport(options.out, options.task, len(train_rows), len(dev_rows), metrics, notes)
     _save(report, prepared.base, trainer, state, options.force)
     return report
 
 
-def _notes(trainer: Trainer, dev_rows: int) -> tuple[str, ...]:
+def _notes(trainer: Trainer, train: Sequence[data.Row], dev: Sequence[data.Row]) -> tuple[str, ...]:
     """What the figures do not say by themselves."""
-    notes = []
+    notes = data.label_notes([row for row in (*train, *dev) if "label" in row])
     if trainer.state.global_step < trainer.state.max_steps:
         notes.append(
             f"stopped early, at step {trainer.state.global_step} of {trainer.state.max_steps}: the development metric "
             "grew no more; the best step was kept. If it never grew, try a lower --learning-rate"
         )
-    if dev_rows < MIN_DEV_ROWS:
-        notes.append(f"{dev_rows} development rows say little; give more, with --dev or a larger --dev-fraction")
+    if len(dev) < MIN_DEV_ROWS:
+        notes.append(f"{len(dev)} development rows say little; give more, with --dev or a larger --dev-fraction")
     return tuple(notes)
 
 
