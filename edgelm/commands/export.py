@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgelm.extras import extra
+from edgelm_runtime.manifest import SPECIAL_TOKENS
 
 EXAMPLES = """\b
 Examples:
@@ -55,6 +56,11 @@ GOAL = ("max_drop", "minutes", "best_effort", "size_limit", "latency_limit", "re
 @click.option("--eval", "eval_file", type=click.Path(path_type=Path), help="Rows to compare the task's metric on.")
 @click.option(
     "--prompt", multiple=True, metavar="TASK=TEMPLATE", help="A generator's prompt, with {text} in it (repeatable)."
+)
+@click.option(
+    "--special-tokens",
+    type=click.Choice(SPECIAL_TOKENS),
+    help="[SEP] and the like in a text: characters, or special tokens.  [default: text for generators, else parse]",
 )
 @click.option("--language", "languages", multiple=True, help="zh or en (repeatable).  [default: as the vocabulary]")
 @click.option(

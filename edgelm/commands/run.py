@@ -18,6 +18,7 @@ from edgelm.options import loading
 from edgelm.reporting import Problems, Timer, note
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.files import kind_of
+from edgelm_runtime.manifest import SPECIAL_TOKENS
 from edgelm_runtime.tasks import ENCODERS, TASKS
 
 GENERATION = (
@@ -66,6 +67,7 @@ class Request:
     allow_fallback: bool
     low_priority: bool
     aggregation: str | None
+    special_tokens: str | None
     input: Path | None
     output: Path | None
     column: str | None
@@ -119,6 +121,11 @@ def _flags(names: Iterable[str]) -> str:
     "--aggregation",
     type=click.Choice(["none", "simple", "first", "average", "max"]),
     help="How tag makes entities of tokens.  [default: as the bundle says]",
+)
+@click.option(
+    "--special-tokens",
+    type=click.Choice(SPECIAL_TOKENS),
+    help="[SEP] and the like in a text: characters, or special tokens.  [default: as the bundle says]",
 )
 @click.option(
     "--input",
@@ -198,6 +205,7 @@ def _load(request: Request) -> Model:
         allow_fallback=request.allow_fallback,
         low_priority=request.low_priority,
         aggregation=request.aggregation,
+        special_tokens=request.special_tokens,
     )
     group = CLASSIFIED if request.task in ENCODERS else WRITTEN
     return Model(task, request.generation, group=1 if "variants" in request.generation else group)

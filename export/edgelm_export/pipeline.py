@@ -52,6 +52,7 @@ class ExportOptions:
     ``precision`` "auto" searches a scheme for every layer that reaches the ``goal`` on the rows of ``eval_file``.
     With ``pairs`` a classifier reads two texts at once; ``aggregation`` is how a token classifier's tokens become
     entities, one of ``manifest.AGGREGATIONS``; None tells it from the checkpoint.
+    ``special_tokens`` says what those in a text are, "text" or "parse"; by default "text" for a generator alone.
     ``base`` is the model that an adapter in ``checkpoint`` was trained on; ``allow_pickle`` reads pickled weights.
     ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
     """
@@ -77,6 +78,7 @@ class ExportOptions:
     recipe: tuple[str, ...] = ()
     force: bool = False
     goal: Goal = field(default_factory=Goal)
+    special_tokens: str | None = None
     base: Path | None = None
     allow_pickle: bool = False
     aggregation: str | None = None
@@ -167,6 +169,9 @@ def export(options: ExportOptions) -> ExportReport:
 
 def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     _check(checkpoint, options)
+    if options.special_tokens is not None:
+        spec = replace(checkpoint.tokenizer, special_tokens=options.special_tokens)
+        checkpoint = replace(checkpoint, tokenizer=spec)
     checkpoint, draft, vocabulary = _drafted(checkpoint, options)
     rows = taskmetrics.evaluation_rows(options.eval_file, draft, draft.serves) if options.eval_file else []
     texts = calibration_texts(options.calibration, draft.languages) if options.calibration else []

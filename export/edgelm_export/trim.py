@@ -106,12 +106,14 @@ def trim(checkpoint: Checkpoint, by: str, templates: Iterable[str] = ()) -> tupl
         InputError: no such file or language, or a corpus without text.
         UnsupportedCheckpoint: a tokenizer whose pieces cannot be dropped safely.
     """
-    whole = _Vocabulary(checkpoint)
+    whole, templates = _Vocabulary(checkpoint), list(templates)
     texts: list[str] = []
     if _is_languages(by):
         wanted = whole.in_scripts(frozenset().union(*(SCRIPTS[name] for name in by.split(","))))
     else:
         texts = [*_corpus(Path(by)), *(part for template in templates for part in PROMPT_FIELD.split(template)[::2])]
+        # A prompt is cut into tokens as a whole: its seams have pieces that neither side has alone.
+        texts += [f"{before}{text}{after}" for before, after in map(_sides, templates) for text in texts]
         wanted = whole.used(texts)
     rows = int(checkpoint.config["vocab_size"])
     special = {index for index in _ids_of(checkpoint) if 0 <= index < rows}
@@ -143,6 +145,11 @@ def _cut(checkpoint: Checkpoint, kept: Kept) -> tuple[Safetensors, Family, int]:
         return weights, architecture, weights.cut_bytes
     cut = architecture.trimmed(kept)
     return checkpoint.weights, cut, cut.saved_bytes(checkpoint.wanted)
+
+
+def _sides(template: str) -> tuple[str, str]:
+    before, _, after = PROMPT_FIELD.split(template)
+    return before, after
 
 
 def _is_languages(by: str) -> bool:

@@ -117,7 +117,7 @@ def consult(
     """
     from edgelm_export.graph_reference import reference_of
 
-    tokenizer = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
+    tokenizer = TextTokenizer(checkpoint.tokenizer_json, draft.tokenizer, draft.prompts.values())
     if inputs is None:
         inputs = [(task, text) for task in draft.serves for text in verification_inputs(task, draft.languages)]
     pairs = checkpoint.wanted.pairs
@@ -157,12 +157,10 @@ def row_of(tokenizer: TextTokenizer, template: str | None, text: Text, *, encode
     With ``encodes`` it is an encoder that reads the prompt.
     """
     limit = tokenizer.spec.max_tokens
-    if template is not None and encodes:
-        ids = tokenizer.encode_source(template, str(text))
-        ids = ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
-        return Row(ids, [0] * len(ids))
     if template is not None:
-        ids = tokenizer.encode_template(template, text=str(text))[: limit - 1]
+        ids = tokenizer.encode_prompt(template, str(text), encoder=encodes)
+        most, end = (limit, ids[-1:]) if encodes else (limit - 1, [])
+        ids = ids if len(ids) <= most else [*ids[: most - len(end)], *end]
         return Row(ids, [0] * len(ids))
     before, own = (text[0], text[1]) if isinstance(text, tuple) else (None, str(text))
     if before is not None:  # a first text that fills the context leaves no room for the second

@@ -57,7 +57,7 @@ def generator(checkpoint: Path, rows_file: Path, most: int, tokens: int, out: Pa
     given = load_checkpoint(checkpoint)
     tokenizer, room = TextTokenizer(given.tokenizer_json, given.tokenizer), given.tokenizer.max_tokens - tokens
     pairs = evaluation_pairs(read_rows([rows_file]), (TASK,))
-    rows = [Prompted(tokenizer.encode_template(given.prompts[TASK], text=pair.source), pair.answer) for pair in pairs]
+    rows = [Prompted(tokenizer.encode_prompt(given.prompts[TASK], pair.source), pair.answer) for pair in pairs]
     if not out.is_dir():
         _copy(checkpoint, out)
     return _thinned([row for row in rows if len(row.ids) <= room], most)

@@ -174,6 +174,10 @@ class Fields:
         self._wrong(key, f"one of {', '.join(accepted)}", value)
         return accepted[0]
 
+    def optional_choice(self, key: str, accepted: Sequence[str]) -> str | None:
+        """One of `accepted`; None where it is left out."""
+        return self.choice(key, accepted) if key in self._values else None
+
     def flag(self, key: str) -> bool:
         value = self._take(key, False)
         if isinstance(value, bool):

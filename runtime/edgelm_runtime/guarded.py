@@ -22,6 +22,8 @@ class GuardedTokenizer:
 
         try:
             inner = Tokenizer.from_str(data.decode("utf-8"))
+            # Set here and never toggled, so that threads can share it.
+            inner.encode_special_tokens = False
             inner.no_truncation()
             inner.no_padding()
         except BaseException as error:
@@ -36,15 +38,6 @@ class GuardedTokenizer:
         self._inner: Any = inner
 
     @property
-    def encode_special_tokens(self) -> bool:
-        """Whether special tokens in a text are read as plain text."""
-        return bool(self._inner.encode_special_tokens)
-
-    @encode_special_tokens.setter
-    def encode_special_tokens(self, value: bool) -> None:
-        self._inner.encode_special_tokens = value
-
-    @property
     def decoder(self) -> Any:
         """The decoder, None where there is none."""
         return self._inner.decoder
@@ -53,6 +46,12 @@ class GuardedTokenizer:
     def model(self) -> Any:
         """The vocabulary and how it cuts words."""
         return self._inner.model
+
+    def literal_copy(self, tokens: Sequence[str]) -> GuardedTokenizer:
+        """A copy that reads special tokens in a text as plain text, and the added `tokens` as well."""
+        copy = GuardedTokenizer.__new__(GuardedTokenizer)
+        copy._inner = _guarded("be copied", _literal_copy, self._inner, tokens)
+        return copy
 
     def encode(self, text: str, pair: str | None = None, *, add_special_tokens: bool = True) -> Any:
         """The `tokenizers.Encoding` of a text, or of a pair."""
@@ -88,6 +87,15 @@ class GuardedTokenizer:
         """The added tokens by id."""
         added: dict[int, Any] = _guarded("list its added tokens", self._inner.get_added_tokens_decoder)
         return added
+
+
+def _literal_copy(inner: Any, tokens: Sequence[str]) -> Any:
+    from tokenizers import AddedToken, Tokenizer
+
+    copy = Tokenizer.from_str(inner.to_str())
+    copy.add_special_tokens([AddedToken(token, special=True) for token in tokens])
+    copy.encode_special_tokens = True
+    return copy
 
 
 def _guarded(what: str, work: Callable[..., Any], *given: Any, **named: Any) -> Any:

@@ -20,6 +20,7 @@ class Answering(TypedDict, total=False):
     """Options of `load` that change what a bundle answers, where the bundle itself says otherwise."""
 
     aggregation: str | None
+    special_tokens: str | None
 
 
 def load(
@@ -41,7 +42,8 @@ def load(
     elsewhere unless `allow_fallback`. `variant` names one of the bundle's graphs. `threads` are the cores that one
     answer may use; by default the usable ones, at most 4. `low_priority` gives way to other programs (Linux). What was
     decided is in the model's `receipt()`. `aggregation` is how a token classifier's tokens become entities, where that
-    is not to be what the bundle says: "none", "simple", "first", "average" or "max".
+    is not to be what the bundle says: "none", "simple", "first", "average" or "max". `special_tokens` says what
+    "[SEP]" and the like in a text are: "parse" reads them as such, as transformers does, "text" as other characters.
 
     When several default bundles serve a task, the model is a `Routed`: each text goes to the bundle of its language.
     Raises BundleNotFound, BundleRejected, DeviceError, and InputError for a `task` or an option that cannot be.
@@ -81,6 +83,9 @@ def _answering(model: Any, task: str, options: Answering) -> Any:
         if task != "tag":
             raise InputError(f"aggregation is {aggregation!r}: {task} gives no entities, tag does; leave it out")
         model.aggregate(aggregation)
+    special_tokens = options.get("special_tokens")
+    if special_tokens is not None:
+        model.tokenizer.read_special_tokens_as(special_tokens)
     return model
 
 

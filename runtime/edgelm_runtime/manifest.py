@@ -34,6 +34,9 @@ PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
 AGGREGATIONS = ("simple", "none", "first", "average", "max")
 OUTSIDE = "O"  # the label of a token that is in no entity
 
+TEXT, PARSE = "text", "parse"
+SPECIAL_TOKENS = (TEXT, PARSE)
+
 PROMPT_FIELD = re.compile(r"\{(\w+)\}")
 _LEAST_LABELS = {
     ("text-classification", SINGLE_LABEL): 2,
@@ -60,7 +63,8 @@ class FileEntry:
 class TokenizerSpec:
     """The tokenizer's file and special ids; `max_tokens` is the model's context, special tokens included.
 
-    Any of `eos_ids` ends an answer; the manifest has them as `eos_id`.
+    Any of `eos_ids` ends an answer; the manifest has them as `eos_id`. `special_tokens` says what those in a text are,
+    "text" or "parse"; bundles that do not say read them as text, and cut the prompt of a generator at its seams.
     """
 
     file: str
@@ -68,6 +72,7 @@ class TokenizerSpec:
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
     pad_id: int | None = None
+    special_tokens: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -196,6 +201,7 @@ def _plain_tokenizer(spec: TokenizerSpec) -> dict[str, Any]:
         "bos_id": spec.bos_id,
         "eos_id": list(ends) if len(ends) > 1 else next(iter(ends), None),
         "pad_id": spec.pad_id,
+        **({} if spec.special_tokens is None else {"special_tokens": spec.special_tokens}),
     }
     return {**known, **spec.extra, **known}
 
@@ -273,6 +279,7 @@ def _tokenizer(fields: Fields) -> TokenizerSpec:
         bos_id=fields.token_id("bos_id"),
         eos_ids=fields.token_ids("eos_id", MAX_END_TOKENS),
         pad_id=fields.token_id("pad_id"),
+        special_tokens=fields.optional_choice("special_tokens", SPECIAL_TOKENS),
         extra=fields.rest(),
     )
 

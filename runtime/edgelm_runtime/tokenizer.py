@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from .errors import InputError
 from .guarded import GuardedTokenizer
-from .manifest import PROMPT_FIELD, TokenizerSpec
+from .manifest import PARSE, PROMPT_FIELD, SPECIAL_TOKENS, TEXT, TokenizerSpec
 from .text_stream import Joining
 from .text_stream import TextStream as TextStream  # its place of old, which programs import it from
 
@@ -72,19 +73,28 @@ class Encoded:
 class TextTokenizer:
     """A bundle's tokenizer. Never truncates, never pads, and safe to share between threads.
 
-    `data` is the content of tokenizer.json. Raises BundleRejected when it cannot be read.
+    `data` is the content of tokenizer.json. What special tokens in a text are is said by `spec`: "parse" reads them as
+    such, as transformers does; "text" as any other characters, and with them every added token that one of the
+    `prompts` names. Raises BundleRejected when `data` cannot be read.
     """
 
-    def __init__(self, data: bytes, spec: TokenizerSpec) -> None:
+    def __init__(self, data: bytes, spec: TokenizerSpec, prompts: Iterable[str] = ()) -> None:
         self.spec = spec
+        self.special_tokens: str = spec.special_tokens or TEXT
         self._tokenizer = GuardedTokenizer(data, spec.file)
-        # Set once and never toggled, so that threads can share it: templates find special tokens by `_special`.
-        self._tokenizer.encode_special_tokens = True
         added = self._tokenizer.get_added_tokens_decoder()
         self._special_ids = {token.content: index for index, token in added.items() if token.special}
-        names = sorted(self._special_ids, key=len, reverse=True)
-        self._special = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
-        self._smuggled = self._found_in_text()
+        templates = tuple(prompts)
+        named = {token.content: index for index, token in added.items() if _named(token.content, templates)}
+        self._markers = {**named, **self._special_ids}
+        names = sorted(self._markers, key=len, reverse=True)
+        self._marker = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
+        self._names = {index: name for name, index in self._markers.items()}
+        self._unknown = self._unknown_id()
+        prefix = self.encode_parts("a").prefix
+        self._first = self._tokenizer.id_to_token(prefix[0]) if prefix else None
+        self._literal: _Literal | None = None
+        self._lock = Lock()
         self.vocab_size = self._tokenizer.get_vocab_size()
         self.joining = Joining.of(self._tokenizer.decoder)
         self.joins_bytes = self.joining.by == "bytes"
@@ -94,40 +104,28 @@ class TextTokenizer:
         """Ids of the added special tokens, ascending."""
         return tuple(sorted(self._special_ids.values()))
 
+    def read_special_tokens_as(self, kind: str) -> None:
+        """Read them as "text" or "parse" from now on, whatever the bundle says. Raises InputError for another `kind`.
+
+        To be called before the tokenizer is shared between threads.
+        """
+        if kind not in SPECIAL_TOKENS:
+            accepted = ", ".join(map(repr, SPECIAL_TOKENS))
+            raise InputError(f"special_tokens is {kind!r}, accepted are {accepted}, or None for what the bundle says")
+        self.special_tokens = kind
+
     def encode(self, text: str, special: bool = True) -> list[int]:
-        """Token ids of user text, which cannot smuggle special tokens in: "[SEP]" is read as five characters.
+        """Token ids of a text; in "text" it cannot smuggle special tokens in: "[SEP]" is read as five characters.
 
         With `special` the tokenizer's own prefix and suffix ([CLS], [SEP], ...) are added.
         """
-        return self._plain(self._tokenizer.encode(clean(text), add_special_tokens=special))
-
-    def _found_in_text(self) -> dict[int, int]:
-        """What is read for special tokens that the vocabulary finds in plain text, as sentencepiece does."""
-        found = {
-            index
-            for name, index in self._special_ids.items()
-            if index in self._tokenizer.encode(name, add_special_tokens=False).ids
-        }
-        if not found:
-            return {}
-        names = (self._tokenizer.token_to_id(name) for name in ("<unk>", "[UNK]"))
-        unknown = next((index for index in names if index is not None), None)
-        if unknown is None:
-            unknown = self._tokenizer.encode("\U0010fffd", add_special_tokens=False).ids[-1]
-        return dict.fromkeys(found, unknown)
-
-    def _plain(self, encoding: Any) -> list[int]:
-        ids: list[int] = encoding.ids
-        if not self._smuggled:
-            return ids
-        around = encoding.special_tokens_mask
-        return [index if own else self._smuggled.get(index, index) for index, own in zip(ids, around, strict=True)]
+        return self._read(clean(text), around=special)[1]
 
     def encode_parts(self, text: str, before: str | None = None) -> Encoded:
-        """Content tokens of user text, and what belongs around them; in a pair `before` is the first text."""
+        """Content tokens of a text, and what belongs around them; in a pair `before` is the first text."""
         first_text, second = (clean(text), None) if before is None else (clean(before), clean(text))
-        encoding = self._tokenizer.encode(first_text, second, add_special_tokens=True)
-        ids, own = self._plain(encoding), int(second is not None)
+        encoding, ids = self._read(first_text, second)
+        own = int(second is not None)
         places = [place for place, part in enumerate(encoding.sequence_ids) if part == own]
         # Without content it does not matter where what stands around it is parted: nothing goes between.
         first, last = (places[0], places[-1] + 1) if places else (len(ids), len(ids))
@@ -141,7 +139,10 @@ class TextTokenizer:
         Word i begins at the character `starts[i]` of the text, to which the places of the tokens refer.
         """
         encoding = self._tokenizer.encode_words(words)
-        ids = self._plain(encoding)
+        if self.special_tokens == TEXT and self._found(encoding, words, encoding.word_ids):
+            encoding, ids = self._literally().encode_words(words)
+        else:
+            ids = encoding.ids
         places = [place for place, word in enumerate(encoding.word_ids) if word is not None]
         first, last = (places[0], places[-1] + 1) if places else (len(ids), len(ids))
         spans = encoding.offsets[first:last]
@@ -173,45 +174,93 @@ class TextTokenizer:
         ids = (self._tokenizer.token_to_id(name) for name in names if name is not None)
         return next((index for index in ids if index is not None), None)
 
-    def encode_template(self, template: str, **fields: str) -> list[int]:
-        """Ids of a prompt: literal parts may name special tokens, `{field}` parts are read as plain user text.
+    def encode_prompt(self, template: str, text: str, *, encoder: bool = False) -> list[int]:
+        """Ids of a prompt, `template` with the text for its field, as transformers' `tokenizer(prompt)` gives them.
 
-        Nothing is added around it. Raises InputError for a field of the template that is not given.
+        The prompt is cut into tokens as a whole, with what the tokenizer puts around it. A template that begins with
+        that itself, as chats do, gets nothing around it, unless it is for an `encoder`. In "text" the special tokens
+        are those of the template alone, whatever the text holds.
+        """
+        before, _, after = PROMPT_FIELD.split(template)
+        text = clean(text)
+        prompt, around = before + text + after, encoder or not self._begins_itself(before)
+        encoding = self._tokenizer.encode(prompt, add_special_tokens=around)
+        if self.special_tokens == PARSE:
+            return list(encoding.ids)
+        behind = len(before) + len(text)
+        own = [*self._places(before), *((start + behind, index) for start, index in self._places(after))]
+        if [(start, index) for _, start, index in self._found(encoding, (prompt,), encoding.sequence_ids)] == own:
+            return list(encoding.ids)
+        head, tail = self._cut(before), self._cut(after)
+        ids = self._encode_cut([*head[:-1], head[-1] + text + tail[0], *tail[1:]])
+        parts = self.encode_parts("a")
+        return [*parts.prefix, *ids, *parts.suffix] if around else ids
+
+    def encode_template(self, template: str, **fields: str) -> list[int]:
+        """Ids of a prompt that is cut at its seams: literal parts may name special tokens, `{field}` parts are texts.
+
+        Nothing is added around it: so do bundles read whose manifest does not say what special tokens in a text are.
+        Raises InputError for a field of the template that is not given.
         """
         ids: list[int] = []
         for index, part in enumerate(PROMPT_FIELD.split(template)):
             if index % 2 == 0:
-                ids += self._encode_literal(part)
+                ids += self._encode_cut(self._cut(part))
             elif part in fields:
                 ids += self.encode(fields[part], special=False)
             else:
                 raise InputError(f"the prompt needs the field {part!r}; given are {sorted(fields)}")
         return ids
 
-    def encode_source(self, template: str, text: str) -> list[int]:
-        """Ids of what an encoder reads: `template` with the text in its place, and what the tokenizer puts around it.
+    def _read(self, text: str, pair: str | None = None, *, around: bool = True) -> tuple[Any, list[int]]:
+        """The encoding of a text, or of a pair, and its ids."""
+        encoding = self._tokenizer.encode(text, pair, add_special_tokens=around)
+        if self.special_tokens == PARSE or not self._found(encoding, (text, pair or ""), encoding.sequence_ids):
+            return encoding, encoding.ids
+        return self._literally().encode(text, pair, around)
 
-        The text is cut into tokens together with the words before it, as in training; special tokens are those of the
-        template alone.
-        """
-        before, _, after = PROMPT_FIELD.split(template)
-        head, tail = self._cut(before), self._cut(after)
-        around = self.encode_parts("a")
-        ids = self._encode_cut([*head[:-1], head[-1] + text + tail[0], *tail[1:]])
-        return [*around.prefix, *ids, *around.suffix]
+    def _found(self, encoding: Any, texts: Sequence[str], parts: Sequence[int | None]) -> list[tuple[int, int, int]]:
+        """Special tokens that stand in the texts themselves, as (text, start, id); `parts` are the tokens' texts."""
+        if self._names.keys().isdisjoint(encoding.ids):
+            return []
+        found = []
+        read = zip(encoding.ids, encoding.special_tokens_mask, parts, encoding.offsets, strict=True)
+        for index, own, part, (start, end) in read:
+            if own or part is None or index not in self._names:
+                continue
+            written = texts[part][start:end]
+            # What the vocabulary does not have is read as the unknown token: nobody wrote that.
+            if index != self._unknown or written.strip() == self._names[index]:
+                found.append((part, start + len(written) - len(written.lstrip()), index))
+        return found
 
-    def _encode_literal(self, literal: str) -> list[int]:
-        return self._encode_cut(self._cut(literal))
+    def _places(self, literal: str) -> list[tuple[int, int]]:
+        """The special tokens that a part of a template names, as (start, id)."""
+        if self._marker is None:
+            return []
+        return [(match.start(), self._markers[match.group()]) for match in self._marker.finditer(literal)]
+
+    def _begins_itself(self, literal: str) -> bool:
+        """Whether a template begins with what the tokenizer puts before a text."""
+        return bool(self._first) and literal.lstrip().startswith(str(self._first))
+
+    def _literally(self) -> _Literal:
+        """What reads special tokens as text; made for the first text that has one."""
+        with self._lock:
+            if self._literal is None:
+                copy = self._tokenizer.literal_copy(list(self._markers))
+                self._literal = _Literal(copy, self._markers, self._unknown)
+            return self._literal
 
     def _cut(self, literal: str) -> list[str]:
         """Plain text and special tokens by turns, plain text first and last."""
-        return self._special.split(literal) if self._special else [literal]
+        return self._marker.split(literal) if self._marker else [literal]
 
     def _encode_cut(self, pieces: Sequence[str]) -> list[int]:
         ids: list[int] = []
         for index, piece in enumerate(pieces):
             if index % 2:
-                ids.append(self._special_ids[piece])
+                ids.append(self._markers[piece])
             elif piece:
                 ids += self.encode(piece, special=False)
         return ids
@@ -232,3 +281,37 @@ class TextTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens; bytes that are not UTF-8 come out as U+FFFD."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+
+class _Literal:
+    """Reads special tokens as the characters that they are written with.
+
+    What is read for those that the vocabulary finds in plain text all the same, as sentencepiece does, is `unknown`.
+    """
+
+    def __init__(self, tokenizer: GuardedTokenizer, special: Mapping[str, int], unknown: int | None) -> None:
+        self._tokenizer = tokenizer
+        found = {
+            index for name, index in special.items() if index in tokenizer.encode(name, add_special_tokens=False).ids
+        }
+        if unknown is None and found:
+            unknown = tokenizer.encode("\U0010fffd", add_special_tokens=False).ids[-1]
+        self._instead = dict.fromkeys(found, unknown)
+
+    def encode(self, text: str, pair: str | None, around: bool) -> tuple[Any, list[int]]:
+        """The encoding of a text, or of a pair, and its ids."""
+        return self._replaced(self._tokenizer.encode(text, pair, add_special_tokens=around))
+
+    def encode_words(self, words: Sequence[str]) -> tuple[Any, list[int]]:
+        """The encoding of a text that is split already, and its ids."""
+        return self._replaced(self._tokenizer.encode_words(words))
+
+    def _replaced(self, encoding: Any) -> tuple[Any, list[int]]:
+        if not self._instead:
+            return encoding, encoding.ids
+        read = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+        return encoding, [index if own else self._instead.get(index, index) for index, own in read]
+
+
+def _named(token: str, templates: Sequence[str]) -> bool:
+    return any(token in template for template in templates)

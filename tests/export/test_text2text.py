@@ -329,10 +329,10 @@ def test_a_prompt_is_cut_as_the_checkpoints_tokenizer_cuts_it(tmp_path: Path, ki
     for template in ("{text}", "summarize: {text}", "{text}\nTL;DR:", "a{text}b", "x {text}"):
         for text in (TEXT, "  two  spaces ", "物流很快"):
             expected = whole(template.replace("{text}", text), split_special_tokens=True).input_ids
-            assert own.encode_source(template, text) == expected
+            assert own.encode_prompt(template, text, encoder=True) == expected
     special = own.token_id(start)
-    marked = own.encode_source(f"{start}{{text}}", f"one {start} two")
-    assert marked.count(special) == own.encode_source("{text}", "one").count(special) + 1
+    marked = own.encode_prompt(f"{start}{{text}}", f"one {start} two", encoder=True)
+    assert marked.count(special) == own.encode_prompt("{text}", "one", encoder=True).count(special) + 1
     for name in whole.all_special_tokens:  # not even spelled in wide letters, which some tokenizers narrow
         for spelled in (name, name.replace("<", "＜").replace(">", "＞").replace("/", "／")):
             text = f"one {spelled} two"

@@ -103,6 +103,18 @@ def test_end_tokens_that_are_none_are_refused(ends: Any) -> None:
     assert len(message) < 400
 
 
+@pytest.mark.parametrize("said", [None, "text", "parse"])
+def test_what_special_tokens_in_a_text_are_may_be_said(said: str | None) -> None:
+    values = valid()
+    if said is not None:
+        values["tokenizer"]["special_tokens"] = said
+    manifest = Manifest.from_bytes(json.dumps(values).encode())
+    assert manifest.tokenizer.special_tokens == said
+    assert json.loads(manifest.to_json())["tokenizer"] == values["tokenizer"]
+    values["tokenizer"]["special_tokens"] = "maybe"
+    assert "tokenizer.special_tokens must be one of text, parse" in refusal(values)
+
+
 def test_a_missing_part_is_one_problem() -> None:
     values = valid()
     del values["tokenizer"]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgelm_runtime import load
 from edgelm_runtime.errors import BundleRejected, InputError
 from edgelm_runtime.manifest import TokenizerSpec
 from edgelm_runtime.tokenizer import MAX_CHARACTERS, REPLACED_NOTE, TextTokenizer, checked, clean
@@ -96,3 +98,28 @@ def test_text_without_surrogates_survives_a_round_trip(text: str) -> None:
 def test_any_text_is_encoded_without_the_ids_of_special_tokens(text: str) -> None:
     assert not {0, 2, 3} & set(WORDS.encode(text, special=False))
     assert all(token_id >= 3 for token_id in BYTES.encode(text))
+
+
+def test_a_caller_may_have_special_tokens_parsed_whatever_the_bundle_says() -> None:
+    folder, text = DATA / "tiny-classifier", "good [SEP] fast"
+    as_text, parsed = load(folder), load(folder, special_tokens="parse")
+    assert as_text.tokenize(text).count(3) == 1
+    assert parsed.tokenize(text).count(3) == 2
+    assert parsed(text).scores != as_text(text).scores
+    assert load(folder, special_tokens="text").tokenize(text) == as_text.tokenize(text)
+    with pytest.raises(InputError, match="special_tokens is 'both'"):
+        load(folder, special_tokens="both")
+
+
+def test_added_tokens_that_a_prompt_names_are_special_in_a_text() -> None:
+    content = json.loads((DATA / "byte_level.json").read_bytes())
+    for token in content["added_tokens"]:
+        token["special"] = token["content"] == "<|end|>"
+    data, prompt = json.dumps(content).encode(), "<|summary|>{text}<|answer|>"
+    named, unnamed = TextTokenizer(data, SPEC, [prompt]), TextTokenizer(data, SPEC)
+    answer = named.token_id("<|answer|>")
+    for tokenizer, found in ((named, 0), (unnamed, 1)):
+        assert tokenizer.encode("good <|answer|>").count(answer or 0) == found
+    assert named.encode_prompt(prompt, "good <|answer|>").count(answer or 0) == 1
+    assert named.encode_template(prompt, text="good <|answer|>").count(answer or 0) == 1
+    assert named.decode(named.encode("a <|answer|>")) == "a <|answer|>"

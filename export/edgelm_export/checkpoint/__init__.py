@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path()
     require(reading)
     tokenizer = reading.tokenizer
     return Checkpoint(
-        reading.folder, reading.config, reading.family, reading.weights, tokenizer.json, tokenizer.spec,
+        reading.folder, reading.config, reading.family, reading.weights, tokenizer.json,
+        replace(tokenizer.spec, special_tokens=reading.special_tokens),
         reading.wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
         decoder=reading.decoder,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from edgelm_export.checkpoint.needs import check_disk, check_memory, export_need
 from edgelm_export.checkpoint.reading import GENERATORS, Reading
 from edgelm_export.checkpoint.tensors import compare, not_finite
 from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.manifest import TEXT
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Finding:
 
 # Case, accents, scripts, spaces, numbers: what tokenizers differ in.
 PROBES = ("The Box is RED", "déjà vu", "质量很好，值得买", "two  spaces\nand a line", "3 for 12.50!")
+
+
+_SHOWN = 8  # special tokens by name
 
 
 class Note(Exception):
@@ -156,6 +161,20 @@ def _tokenizer(reading: Reading) -> str:
     return found
 
 
+def _special_tokens(reading: Reading) -> str:
+    added = json.loads(reading.tokenizer.json).get("added_tokens") or []
+    names = [token["content"] for token in added if token.get("special")]
+    shown = f"{', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"
+    if not names:
+        return "the tokenizer has none"
+    if reading.special_tokens == TEXT:
+        return f"in a text they are characters like others: {shown}; a prompt's template alone has them"
+    return (
+        f"in a text they are read as such, as transformers' pipeline does: {shown}; where whoever writes the texts "
+        "must not type them, export with --special-tokens text"
+    )
+
+
 def _numbered_for_nobody(reading: Reading) -> bool:
     _, of_a_pair = reading.tokenizer.segments
     classifies = reading.task == "text-classification"
@@ -219,6 +238,7 @@ CHECKS: Mapping[str, Callable[[Reading], str]] = {
     "tensors": _tensors,
     "numbers": _numbers,
     "tokenizer": _tokenizer,
+    "special_tokens": _special_tokens,
     "labels": _labels,
     "generation": _generation,
     "prompts": _prompts,

@@ -27,7 +27,7 @@ from edgelm_export.checkpoint.sentence import Sentence, read_sentence
 from edgelm_export.checkpoint.tokenizer import ReadTokenizer, read_tokenizer
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
-from edgelm_runtime.manifest import SINGLE_LABEL, DecoderSpec
+from edgelm_runtime.manifest import PARSE, SINGLE_LABEL, TEXT, DecoderSpec
 
 PROMPTS_FILE = "prompts.json"
 GENERATORS = ("text-generation", "text2text-generation")
@@ -102,6 +102,11 @@ class Reading:
         if self.sentence is None:
             return read_tokenizer(self.folder, self.config)
         return read_tokenizer(self.folder, self.config, self.sentence.max_tokens, lowercase=self.sentence.lowercase)
+
+    @property
+    def special_tokens(self) -> str:
+        """What special tokens in a text are: mere characters for a generator, else as in transformers' pipeline."""
+        return TEXT if self.task in GENERATORS else PARSE
 
     @cached_property
     def segments(self) -> bool:

@@ -147,10 +147,10 @@ def encode_pair(pair: Pair, tokenizer: TextTokenizer, template: str, max_tokens:
     answer = [*tokenizer.encode(pair.answer, special=False), *tokenizer.spec.eos_ids[:1]]
     answer = answer[: max_tokens // 2]
     source = pair.source
-    prompt = tokenizer.encode_template(template, text=source)
+    prompt = tokenizer.encode_prompt(template, source)
     while len(prompt) + len(answer) > max_tokens and source:
         source = source[: int(len(source) * 0.9 * (max_tokens - len(answer)) / len(prompt))]
-        prompt = tokenizer.encode_template(template, text=source)
+        prompt = tokenizer.encode_prompt(template, source)
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 

@@ -59,10 +59,10 @@ def generator_metrics(
 
 def _greedy(model: Any, tokenizer: TextTokenizer, template: str, source: str) -> str:
     limit = tokenizer.spec.max_tokens - ANSWER_TOKENS
-    prompt = tokenizer.encode_template(template, text=source)
+    prompt = tokenizer.encode_prompt(template, source)
     while len(prompt) > limit and source:
         source = source[: int(len(source) * 0.9 * limit / len(prompt))]
-        prompt = tokenizer.encode_template(template, text=source)
+        prompt = tokenizer.encode_prompt(template, source)
     # Without a guide: the bonuses have no effect, and the figure is of the model alone.
     options = GenerationOptions.from_mapping(GENERATION_DEFAULTS, max_new_tokens=ANSWER_TOKENS)
     return tokenizer.decode(greedy_ids(model.eval(), prompt, options, tokenizer.spec.eos_ids))

@@ -20,7 +20,7 @@ from edgelm_export.finetune.optimizer import MuonAdamW
 from edgelm_export.finetune.trainer import ClassifierTrainer, LanguageModelTrainer, PaddingCollator, has_bfloat16, quiet
 from edgelm_export.metrics import classification_metrics, format_table
 from edgelm_runtime.errors import ExportError, InputError
-from edgelm_runtime.manifest import TokenizerSpec
+from edgelm_runtime.manifest import TEXT, TokenizerSpec
 from edgelm_runtime.tokenizer import TextTokenizer
 
 MIN_DEV_ROWS = 30
@@ -250,8 +250,8 @@ def runtime_tokenizer(base: Base, max_tokens: int) -> TextTokenizer:
     tokenizer = base.tokenizer
     end = tokenizer.eos_token_id
     ends = () if end is None else (end,)
-    spec = TokenizerSpec("tokenizer.json", max_tokens, tokenizer.bos_token_id, ends, tokenizer.pad_token_id)
-    return TextTokenizer(tokenizer.backend_tokenizer.to_str().encode(), spec)
+    spec = TokenizerSpec("tokenizer.json", max_tokens, tokenizer.bos_token_id, ends, tokenizer.pad_token_id, TEXT)
+    return TextTokenizer(tokenizer.backend_tokenizer.to_str().encode(), spec, base.prompts.values())
 
 
 def _max_tokens(options: FinetuneOptions, base: Base) -> int:

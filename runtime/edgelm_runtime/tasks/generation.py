@@ -44,7 +44,8 @@ class Generation(Observed, ABC):
         manifest = bundle.manifest
         self.bundle = bundle
         self.answers = Answers()
-        self.tokenizer = TextTokenizer(bundle.read(manifest.tokenizer.file), manifest.tokenizer)
+        data, prompts = bundle.read(manifest.tokenizer.file), manifest.prompts.values()
+        self.tokenizer = TextTokenizer(data, manifest.tokenizer, prompts)
         self._template = manifest.prompts.get(self.task, "")
         self._defaults = self._read_defaults()
         self.context = manifest.tokenizer.max_tokens
@@ -192,8 +193,8 @@ class Generation(Observed, ABC):
         return None if not parts else parts[0] if len(parts) == 1 else Rules(parts)
 
     def _prompt(self, text: str) -> list[int]:
-        if self._encodes:
-            return self.tokenizer.encode_source(self._template, text)
+        if self._encodes or self.tokenizer.spec.special_tokens is not None:
+            return self.tokenizer.encode_prompt(self._template, text, encoder=self._encodes)
         return self.tokenizer.encode_template(self._template, text=text)
 
     def _read_defaults(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ A text over the context is cut at sentence ends into windows; each is summarised
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,7 +59,7 @@ class Summary(Generation):
         cleaned, notes = checked(value)
         account = Account(language_of(cleaned), list(notes), Control(options.deadline_ms))
         with account.watch("tokenize"):
-            windows, read = cut_windows(cleaned, self.tokenizer, self._room(options))
+            windows, read = self._cut(cleaned, self._room(options))
             prompt = self._prompt(windows[0])
         if read < len(cleaned):
             account.notes.append(f"only the first {read:,} of {len(cleaned):,} characters were read")
@@ -87,6 +87,10 @@ class Summary(Generation):
         """Tokens that a text may have: the context less the template, and less an answer that stands in it, too."""
         return self.context - self.template_tokens - self.reserved(options.max_new_tokens)
 
+    def _cut(self, text: str, room: int) -> tuple[list[str], int]:
+        # Words of the template and of the text may share tokens: the prompt is what counts.
+        return cut_windows(text, self.tokenizer, room, lambda part: len(self._prompt(part)) - self.template_tokens)
+
     def _in_windows(self, job: SummaryJob) -> Generator[str, None, TextResult]:
         """Summarise the windows until their joined summaries are one window, then write the summary of that."""
         account, options, windows = job.account, job.options, list(job.windows)
@@ -101,7 +105,7 @@ class Summary(Generation):
                 yield joined
                 return self._result(account, joined)
             # A model that has nothing to say about any window leaves the text's beginning to be summarised.
-            windows = cut_windows(joined, self.tokenizer, room)[0] if joined else windows[:1]
+            windows = self._cut(joined, room)[0] if joined else windows[:1]
             if len(windows) == 1:
                 break
         if len(windows) > 1:
@@ -114,34 +118,37 @@ class Summary(Generation):
         return Job(account, self._prompt(window), options, self.guide(window, options), constraint)
 
 
-def cut_windows(text: str, tokenizer: TextTokenizer, room: int) -> tuple[list[str], int]:
+def cut_windows(
+    text: str, tokenizer: TextTokenizer, room: int, count: Callable[[str], int] | None = None
+) -> tuple[list[str], int]:
     """Cut a text that is not blank into parts of at most `room` tokens, at sentence ends where there are any.
 
+    `count` says how many tokens a part has; those of the part alone where it is left out.
     Returns at most MAX_WINDOWS parts, none blank, and how many characters of the text they are. A text that fits is
     returned unchanged.
     """
     windows: list[str] = []
     start = 0
     while start < len(text) and len(windows) < MAX_WINDOWS:
-        end = _window_end(text, start, tokenizer, room)
+        end = _window_end(text, start, tokenizer, room, count or (lambda part: len(tokenizer.encode(part, False))))
         windows.append(text[start:end])
         blank = _BLANK.match(text, end)
         start = blank.end() if blank else end
     return windows, start
 
 
-def _window_end(text: str, start: int, tokenizer: TextTokenizer, room: int) -> int:
+def _window_end(text: str, start: int, tokenizer: TextTokenizer, room: int, count: Callable[[str], int]) -> int:
     """Where a window from `start` ends: at most `room` tokens on, after the last sentence end in its second half."""
     piece = text[start : start + room * _CHARACTERS_PER_TOKEN]
     encoded = tokenizer.encode_parts(piece)
     fits = len(encoded.ids) <= room
-    if fits and start + len(piece) == len(text):
+    if fits and start + len(piece) == len(text) and count(piece) <= room:
         return len(text)
     limit = len(piece) if fits else max(1, encoded.ends[room - 1])
     ends = [match.end() for match in SENTENCE_END.finditer(piece, limit // 2, limit)]
     end = ends[-1] if ends else piece.rfind(" ", limit // 2, limit) + 1 or limit
     # Cut off from what follows, the last word may take more tokens than before.
-    while end > 1 and len(tokenizer.encode(piece[:end], special=False)) > room:
+    while end > 1 and count(piece[:end]) > room:
         end -= max(1, end // 16)
     return start + end
 
