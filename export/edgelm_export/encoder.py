@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgelm_export.families import DENSE_ACTIVATIONS, Wanted, Weights, refuse
+from edgelm_export.families import POOLINGS, Wanted, Weights, refuse
 from edgelm_export.graph import ACTIVATIONS, GraphBuilder, Model, Value
+from edgelm_export.pooling import layered, pooled, single_row
 from edgelm_export.quantize import Scheme
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
 TASKS = ("text-classification", "token-classification", "feature-extraction")
-POOLINGS = ("mean", "cls", "lasttoken")
 _AFTER_PADDING = ("camembert", "mpnet", "roberta", "xlm-roberta")
-_NO_ZERO = 1e-12  # the least length that a vector is divided by, as in torch
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,10 @@ def build_encoder(
     """
     encoder = _Encoder(GraphBuilder(architecture.prefix, half=scheme.precision == "fp16"), architecture, shape, weights,
                        scheme, wanted)  # fmt: skip
-    if encoder.headless and wanted.pooling not in POOLINGS:
-        raise UnsupportedCheckpoint(f"pooling {wanted.pooling!r} is not known; accepted: {', '.join(POOLINGS)}")
+    if encoder.headless and not (wanted.poolings and set(wanted.poolings) <= set(POOLINGS)):
+        raise UnsupportedCheckpoint(
+            f"the poolings are {wanted.poolings}; accepted: one or more of {', '.join(POOLINGS)}"
+        )
     ids = encoder.graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])
     x = encoder.embedded(ids)
     bias = None if by_distance is None else encoder.position_bias(ids, by_distance)
@@ -195,9 +197,10 @@ class _Encoder:
         graph = self.graph
         if self.headless:
             last = self._module(f"{self.architecture.layers}.{self.shape.layers - 1}")
-            width = self._tensor(f"{last}.{self.architecture.layer.outer_norm}.bias").shape[0]
-            width = self.wanted.dense[-1].weight.shape[1] if self.wanted.dense else width
-            graph.output(self._pooled(x), "embedding", ir.DataType.FLOAT, ["batch", width])
+            hidden = self._tensor(f"{last}.{self.architecture.layer.outer_norm}.bias").shape[0]
+            x = x if self._row is not None else pooled(graph, x, self.wanted)
+            x = layered(graph, x, self.wanted, partial(self.scheme.linear, graph))
+            graph.output(x, "embedding", ir.DataType.FLOAT, ["batch", self.wanted.vector_width(hidden)])
             return
         head, shape = self.architecture.head, ["batch", "sequence"]
         name = "classifier"
@@ -210,23 +213,7 @@ class _Encoder:
     @property
     def _row(self) -> int | None:
         """The only row of the last layer that the answer is made from; None where it is made from all."""
-        rows = {"cls": 0, "lasttoken": -1}
-        return 0 if self.wanted.task == "text-classification" else rows.get(self.wanted.pooling)
-
-    def _pooled(self, x: Value) -> Value:
-        """The mean of all rows, or the row that is left, through the layers after it; of length 1 where wanted."""
-        graph = self.graph
-        if self._row is None:
-            x = graph.one("ReduceMean", [x, graph.weight("rows", np.array([1], np.int64))], {"keepdims": 0})
-        for dense in self.wanted.dense:
-            x = self.scheme.linear(graph, x, dense.weight, dense.bias, dense.name)
-            x = graph.one(DENSE_ACTIVATIONS[dense.activation], [x])
-        if not self.wanted.normalize:
-            return x
-        x = graph.in_float32(x)  # the squares of a long vector are too large for half precision
-        length = graph.one("ReduceL2", [x, graph.weight("numbers", np.array([-1], np.int64))], {"keepdims": 1})
-        least = graph.one("Constant", [], {"value_float": _NO_ZERO})
-        return graph.one("Div", [x, graph.one("Max", [length, least])])
+        return 0 if self.wanted.task == "text-classification" else single_row(self.wanted)
 
     def _placed(self, ids: Value, table: NDArray[Any], name: str) -> Value:
         """Rows of the position table; those after the context are not stored."""

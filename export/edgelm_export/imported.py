@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -15,11 +14,12 @@ from numpy.typing import NDArray
 
 from edgelm_export.architecture import graph_file
 from edgelm_export.checkpoint.weights import Safetensors
-from edgelm_export.families import DENSE_ACTIVATIONS, Wanted
+from edgelm_export.families import Wanted
 from edgelm_export.graph import MICROSOFT
 from edgelm_export.passes import convert
 from edgelm_export.passes.inputs import check_inputs
 from edgelm_export.passes.sessions import is_large, session_of
+from edgelm_export.pooling import append_vector
 from edgelm_export.vector import Vector
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.session import run
@@ -77,7 +77,7 @@ def graph_for(folder: Path, wanted: Wanted) -> ir.Model:
     convert(model)
     graph, output = model.graph, _output(model, wanted, folder)
     if wanted.task == "feature-extraction":
-        output = _pooled(graph, output, wanted)
+        output = append_vector(graph, output, wanted)
     output.name = "embedding" if wanted.task == "feature-extraction" else "logits"
     graph.outputs[:] = [output]
     return model
@@ -154,38 +154,6 @@ def _output(model: ir.Model, wanted: Wanted, folder: Path) -> ir.Value:
     raise UnsupportedCheckpoint(
         f"{graph_file(folder)}: the outputs are {found}; {wanted.task} needs {' or '.join(names)} with {rank} axes"
     )
-
-
-def _pooled(graph: ir.Graph, states: ir.Value, wanted: Wanted) -> ir.Value:
-    """The vector [batch, width] from ``states`` [batch, sequence, width]."""
-
-    def stored(name: str, array: NDArray[Any]) -> ir.Value:
-        tensor = ir.tensor(array)
-        value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
-        graph.register_initializer(value)
-        return value
-
-    def then(kind: str, inputs: Sequence[ir.Value], attributes: Mapping[str, Any] | None = None) -> ir.Value:
-        node = ir.node(kind, inputs, attributes)
-        graph.append(node)
-        return node.outputs[0]
-
-    if wanted.pooling == "mean":
-        output = then("ReduceMean", [states, stored("pooled_axis", np.array([1]))], {"keepdims": 0})
-    else:
-        row = stored("pooled_row", np.array(0 if wanted.pooling == "cls" else -1))
-        output = then("Gather", [states, row], {"axis": 1})
-    width = None if states.shape is None else states.shape[2]
-    for dense in wanted.dense:
-        output = then("MatMul", [output, stored(f"vector.{dense.name}.weight", dense.weight)])
-        if dense.bias is not None:
-            output = then("Add", [output, stored(f"vector.{dense.name}.bias", dense.bias)])
-        output = then(DENSE_ACTIVATIONS[dense.activation], [output])
-        width = dense.weight.shape[1]
-    if wanted.normalize:
-        output = then("LpNormalization", [output], {"axis": -1, "p": 2})
-    output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["batch", width])
-    return output
 
 
 def _half(graph: ir.Graph) -> set[str]:

@@ -13,27 +13,26 @@ from edgelm_export.graph import OPSET
 from edgelm_export.passes import quiet
 from edgelm_export.passes.inputs import IDS, MASK, SEGMENTS
 from edgelm_export.passes.layers import SCOPES
-from edgelm_export.vector import Vector
+from edgelm_export.pooling import append_vector
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
+STATES = "last_hidden_state"
 _ROWS, _TOKENS = 2, 9  # of the text that is traced; 1 would be taken for a fixed size
 
 
 class Answer(torch.nn.Module):  # type: ignore[misc]  # torch is not read by mypy here
-    """transformers' model with nothing but the wanted output: ``logits``, or ``embedding``, pooled."""
+    """transformers' model with nothing but the wanted output: ``logits``, or the states that a vector is made from."""
 
     def __init__(self, model: Any, wanted: Wanted) -> None:
         super().__init__()
         self.model = model
         self.wanted = wanted
-        self.vector = Vector(wanted)
 
     def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """All inputs are int64 [batch, sequence], every row without padding."""
         found = self.model(**inputs)
-        if self.wanted.task != "feature-extraction":
-            return {"logits": found.logits}
-        return {"embedding": self.vector(found.last_hidden_state)}
+        pooled = self.wanted.task == "feature-extraction"
+        return {STATES: found.last_hidden_state} if pooled else {"logits": found.logits}
 
 
 def load_model(folder: Path, task: str) -> Any:
@@ -78,6 +77,11 @@ def trace(model: Any, wanted: Wanted, reason: str) -> ir.Model:
             "use a checkpoint of a supported architecture"
         ) from error
     _name_as_in_torch(program.graph)
+    if wanted.task == "feature-extraction":
+        (states,) = program.graph.outputs
+        vector = append_vector(program.graph, states, wanted)
+        vector.name = "embedding"
+        program.graph.outputs[:] = [vector]
     return program
 
 

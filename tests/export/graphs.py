@@ -16,6 +16,7 @@ from edgelm_export.checkpoint.tensors import MODELS
 from edgelm_export.families import Wanted
 from edgelm_export.passes.placing import placed
 from edgelm_export.quantize import Scheme
+from edgelm_export.vector import Vector
 from edgelm_runtime.session import SessionOptions, create_session, run
 from tests.export.tiny import CONTEXT, randomized, save_bert
 
@@ -57,9 +58,7 @@ def output(torch_model: Any, wanted: Wanted, ids: Sequence[int]) -> NDArray[np.f
         found = torch_model(input_ids=torch.tensor([list(ids)]))
     if wanted.task != "feature-extraction":
         return found.logits[0].numpy()
-    states = found.last_hidden_state[0]
-    vector = {"mean": states.mean(0), "cls": states[0], "lasttoken": states[-1]}[wanted.pooling]
-    return (torch.nn.functional.normalize(vector, dim=0) if wanted.normalize else vector).numpy()
+    return Vector(wanted)(found.last_hidden_state)[0].numpy()
 
 
 class Answers:

@@ -18,7 +18,8 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 from edgelm_export import families
 from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.checkpoint.weights import open_weights
-from edgelm_export.encoder import POOLINGS, TASKS
+from edgelm_export.encoder import TASKS
+from edgelm_export.families import POOLINGS
 from edgelm_export.families.mpnet import buckets
 from edgelm_export.graph import ACTIVATIONS
 from edgelm_export.pipeline import ExportOptions, export
@@ -67,8 +68,18 @@ VARIANTS = [
 ]
 
 
-def wanted(task: str, pooling: str = "mean", **fields: Any) -> families.Wanted:
-    return families.Wanted(task, CONTEXT, pooling if task == FEATURE else "", **fields)
+def wanted(task: str, pooling: str = "mean", *, normalize: bool = False, **fields: Any) -> families.Wanted:
+    poolings, layers = (pooling,) if task == FEATURE else (), (families.Normalize(),) if normalize else ()
+    return families.Wanted(task, CONTEXT, poolings, layers, **fields)
+
+
+def pooled_by_hand(states: Any, pooling: str) -> Any:
+    """The vectors [1, hidden] of tokens [1, tokens, hidden], from the definitions."""
+    count = states.shape[1]
+    weights = {"mean": [1 / count] * count, "mean_sqrt_len_tokens": [count**-0.5] * count,
+               "weightedmean": [2 * place / (count * (count + 1)) for place in range(1, count + 1)],
+               "cls": [1] + [0] * (count - 1), "lasttoken": [0] * (count - 1) + [1]}  # fmt: skip
+    return states.max(1).values if pooling == "max" else torch.tensor(weights[pooling]).float() @ states
 
 
 def built(model: Any, want: families.Wanted, used: str = "fp32", weights: families.Weights | None = None) -> bytes:
@@ -109,9 +120,8 @@ def from_torch(
         if "logits" in out:
             found = out.logits
         else:
-            every = out.last_hidden_state
-            found = {"mean": every.mean(1), "cls": every[:, 0], "lasttoken": every[:, -1]}[want.pooling]
-            found = torch.nn.functional.normalize(found) if want.normalize else found
+            found = pooled_by_hand(out.last_hidden_state, want.poolings[0])
+            found = torch.nn.functional.normalize(found) if want.layers else found
     array: NDArray[np.float32] = found[0].numpy()
     return array
 
@@ -257,7 +267,7 @@ def test_distances_fall_into_the_buckets_of_torch() -> None:
 
 def test_distances_beyond_the_last_bucket_in_a_long_text() -> None:
     model = encoder("mpnet", FEATURE, max_position_embeddings=302)
-    want = families.Wanted(FEATURE, 300, "cls")
+    want = families.Wanted(FEATURE, 300, ("cls",))
     assert_same(model, Session(built(model, want), want), want, rows(600, (129, 300)))
     with torch.no_grad():
         model.encoder.relative_attention_bias.weight[[15, 31]] += 3  # the furthest of both directions
@@ -338,10 +348,10 @@ def test_a_field_that_is_not_honoured_is_refused_by_name(kind: str, field: str, 
     assert "accepted: " in str(refusal.value)
 
 
-@pytest.mark.parametrize("pooling", ["", "max", "weightedmean"])
+@pytest.mark.parametrize("pooling", ["", "median", "Mean"])
 def test_a_pooling_that_is_not_known_is_refused(pooling: str) -> None:
     with pytest.raises(
-        UnsupportedCheckpoint, match=f"pooling '{pooling}' is not known; accepted: mean, cls, lasttoken"
+        UnsupportedCheckpoint, match=f"the poolings are .*'{pooling}'.*; accepted: one or more of cls, max, mean"
     ):
         built(encoder("bert", FEATURE), wanted(FEATURE, pooling))
 

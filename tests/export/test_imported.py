@@ -19,7 +19,7 @@ from transformers import AutoModel
 from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.checkpoint.sources import Origin
 from edgelm_export.doctor import diagnose
-from edgelm_export.families import Dense, Wanted
+from edgelm_export.families import POOLINGS, Dense, Normalize, Wanted
 from edgelm_export.imported import OnnxReference, graph_for, open_graph
 from edgelm_export.passes import prepared, sessions
 from edgelm_export.passes.placing import placed
@@ -71,13 +71,13 @@ def test_the_prepared_graph_equals_torch(classifier: Path) -> None:
         assert 0 < np.abs(small(ids) - expected).max() < 0.2 * np.abs(expected).max() + 0.02
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("dense", [(), DENSE], ids=["plain", "dense"])
 def test_states_are_pooled_as_the_reference_does(
     encoder: Path, pooling: str, normalize: bool, dense: tuple[Dense, ...]
 ) -> None:
-    wanted = Wanted("feature-extraction", CONTEXT, pooling, normalize, dense=dense)
+    wanted = Wanted("feature-extraction", CONTEXT, (pooling,), (*dense, *([Normalize()] if normalize else [])))
     answers, reference = Answers(_prepared(encoder, wanted), scheme("fp32")), OnnxReference(encoder, wanted)
     for ids in rows(600, (1, 7, 33)):
         expected = reference.output(ids, [0] * len(ids))

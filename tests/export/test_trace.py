@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from edgelm_export.checkpoint import load_checkpoint
-from edgelm_export.families import Wanted
+from edgelm_export.families import Normalize, Wanted
 from edgelm_export.passes import prepared
 from edgelm_export.passes.layers import layers_of
 from edgelm_export.passes.watching import watch
@@ -39,7 +39,7 @@ SCHEMES = ("int8", "int8-blocks", "int8-mixed", "int8-static", "int4-32", "qdq-i
 
 def _wanted(task: str) -> Wanted:
     pooled = task == "feature-extraction"
-    return Wanted(task, CONTEXT, "mean" if pooled else "", pooled)
+    return Wanted(task, CONTEXT, ("mean",), (Normalize(),)) if pooled else Wanted(task, CONTEXT)
 
 
 @cache

@@ -59,7 +59,8 @@ class Checkpoint:
         Of all that are there where the graph was not built from them.
         """
         built = graph_kind(self.architecture) == "built"
-        arrays = [array for layer in self.wanted.dense for array in (layer.weight, layer.bias) if array is not None]
+        layers = [vars(layer).values() for layer in self.wanted.layers]
+        arrays = [value for values in layers for value in values if isinstance(value, np.ndarray)]
         read = self.weights.elements_read if built else self.weights.elements
         return 4 * (read + sum(array.size for array in arrays))
 

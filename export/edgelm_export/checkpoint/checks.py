@@ -16,6 +16,7 @@ from edgelm_export.checkpoint.ends import absent_ends
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
 from edgelm_export.checkpoint.reading import GENERATORS, Reading
 from edgelm_export.checkpoint.tensors import compare, not_finite
+from edgelm_export.families import Dense, LayerNorm, VectorLayer
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import TEXT
 
@@ -99,9 +100,15 @@ def _task(reading: Reading) -> str:
     sentence = reading.sentence
     if sentence is None:
         raise Note(f"{reading.task} with mean pooling: the folder has no modules.json that says otherwise")
-    layers = (f"a layer of {each.weight.shape[1]} ({each.activation})" for each in reading.dense)
-    parts = [f"{sentence.pooling} pooling", *layers, *(["normalized"] if sentence.normalize else [])]
+    parts = [f"{' + '.join(sentence.poolings)} pooling", *map(_described, reading.layers)]
     return f"{reading.task} with {', '.join(parts)}"
+
+
+def _described(layer: VectorLayer) -> str:
+    if isinstance(layer, Dense):
+        beside = ", added to what it reads" if layer.residual else ""
+        return f"a layer of {layer.width} ({layer.activation}{beside})"
+    return "a layer norm" if isinstance(layer, LayerNorm) else "normalized"
 
 
 def _weights(reading: Reading) -> str:

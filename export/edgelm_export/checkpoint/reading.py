@@ -22,7 +22,7 @@ from edgelm_export.checkpoint.config import (
     readable_folder,
     task_of,
 )
-from edgelm_export.checkpoint.dense import read_dense
+from edgelm_export.checkpoint.layers import read_layers
 from edgelm_export.checkpoint.sentence import Sentence, read_sentence
 from edgelm_export.checkpoint.tokenizer import ReadTokenizer, read_tokenizer
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
@@ -81,11 +81,11 @@ class Reading:
         return check_task("feature-extraction", self.config, self.architecture.TASKS, self.asked_task)
 
     @cached_property
-    def dense(self) -> tuple[families.Dense, ...]:
+    def layers(self) -> tuple[families.VectorLayer, ...]:
         """The layers that a sentence-transformers folder has after pooling."""
-        if self.sentence is None or not self.sentence.dense:
+        if self.sentence is None or not self.sentence.layers:
             return ()
-        return read_dense(self.sentence.dense, hidden_size(self.config))
+        return read_layers(self.sentence.layers, len(self.sentence.poolings) * hidden_size(self.config))
 
     @cached_property
     def weights(self) -> Safetensors:
@@ -170,5 +170,5 @@ class Reading:
         if self.task != "feature-extraction":
             return families.Wanted(self.task, context, pairs=self.pairs, segments=self.segments)
         if self.sentence is None:
-            return families.Wanted(self.task, context, "mean")
-        return families.Wanted(self.task, context, self.sentence.pooling, self.sentence.normalize, dense=self.dense)
+            return families.Wanted(self.task, context, ("mean",))
+        return families.Wanted(self.task, context, self.sentence.poolings, self.layers)

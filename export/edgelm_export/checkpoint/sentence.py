@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgelm_export.checkpoint.config import read_json, read_json_array
+from edgelm_export.families import POOLINGS, refuse
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
 MODULES = "modules.json"
-POOLINGS = ("mean", "cls", "lasttoken")
-# Fields of 1_Pooling/config.json before sentence-transformers 6.
+SETTINGS = "config_sentence_transformers.json"
+# The names of the transformer's own settings, in the order in which sentence-transformers looks for them.
+TRANSFORMER_SETTINGS = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+LAYERS = ("Dense", "LayerNorm", "Normalize", "Dropout")  # what may stand after pooling
+# Fields of 1_Pooling/config.json before sentence-transformers 6, in the order in which their vectors are joined.
 _OLD_POOLINGS = {
-    "pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens", "pooling_mode_lasttoken": "lasttoken",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
 }  # fmt: skip
+_LOADING = ("model_args", "model_kwargs", "config_args", "config_kwargs", "tokenizer_args", "processor_kwargs")
+# Their fields that change no vector, or are honoured as a limit.
+_HARMLESS = (
+    "attn_implementation", "device_map", "dtype", "low_cpu_mem_usage", "max_length", "model_max_length",
+    "pad_to_multiple_of", "padding", "padding_side", "return_tensors", "torch_dtype", "truncation", "trust_remote_code",
+    "use_cache", "use_fast",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Module:
+    """One of modules.json: its kind, and the folder with its settings and weights."""
+
+    kind: str
+    folder: Path
 
 
 @dataclass(frozen=True)
 class Sentence:
     """What a sentence-transformers folder asks for.
 
-    ``folder`` is that of the transformer, ``dense`` are those of the layers after pooling.
+    ``folder`` is that of the transformer, ``layers`` are those after pooling, in order.
     """
 
     folder: Path
-    pooling: str
-    dense: tuple[Path, ...]
-    normalize: bool
+    poolings: tuple[str, ...]
+    layers: tuple[Module, ...]
     max_tokens: int | None
     lowercase: bool
 
@@ -43,58 +65,106 @@ def read_sentence(folder: Path) -> Sentence | None:
     if not (folder / MODULES).is_file():
         return None
     modules = _modules(folder / MODULES)
-    kinds = [kind for kind, _ in modules]
-    end = -1 if kinds[-1:] == ["Normalize"] else len(kinds)
-    if kinds[:2] != ["Transformer", "Pooling"] or any(kind != "Dense" for kind in kinds[2:end]):
-        raise UnsupportedCheckpoint(
-            f"{folder / MODULES}: the modules {', '.join(kinds) or 'none'} are not honoured by this exporter; "
-            "accepted: Transformer, Pooling, then any number of Dense, then Normalize or not"
-        )
-    (_, transformer), (_, pooling) = modules[:2]
+    _check_order(folder / MODULES, [module.kind for module in modules])
     _check_prompt(folder)
-    place = folder / transformer
-    settings = _optional(place / "sentence_bert_config.json")
-    asked = settings.get("transformer_task", "feature-extraction")
-    if asked != "feature-extraction":
-        raise UnsupportedCheckpoint(f"{place}: transformer_task is {asked!r}; accepted: feature-extraction")
-    limit = settings.get("max_seq_length")
+    transformer, pooling, *layers = modules
+    settings = _transformer_settings(transformer.folder)
     return Sentence(
-        place, _pooling(folder / pooling / "config.json"), tuple(folder / path for _, path in modules[2:end]),
-        "Normalize" in kinds,
-        int(limit) if limit else None, bool(settings.get("do_lower_case")),
+        transformer.folder, _poolings(pooling.folder / "config.json"), tuple(layers), _limit(settings),
+        bool(settings.get("do_lower_case")),
     )  # fmt: skip
+
+
+def _check_order(path: Path, kinds: Sequence[str]) -> None:
+    accepted = (("Transformer",), ("Pooling",), *[LAYERS] * len(kinds))
+    wrong = next((kind for kind, known in zip(kinds, accepted, strict=False) if kind not in known), None)
+    if wrong is not None or len(kinds) < 2:
+        what = "a module is missing" if wrong is None else f"the module {wrong} is not honoured in this place"
+        raise UnsupportedCheckpoint(
+            f"{path}: {what} of {', '.join(kinds) or 'none'}; accepted: Transformer, Pooling, then any of "
+            f"{', '.join(LAYERS)}"
+        )
 
 
 def module_folders(folder: Path) -> list[Path]:
     """The folders of the modules of a sentence-transformers folder beside its own; none of another."""
     if not (folder / MODULES).is_file():
         return []
-    return [folder / path for _, path in _modules(folder / MODULES) if path and (folder / path).is_dir()]
+    places = [module.folder for module in _modules(folder / MODULES)]
+    return [place for place in places if place != folder and place.is_dir()]
 
 
-def _modules(path: Path) -> list[tuple[str, str]]:
-    """The kind and the folder of every module; a kind that is none of sentence-transformers' has its whole name."""
+def _modules(path: Path) -> list[Module]:
+    """Every module; a kind that is none of sentence-transformers' has its whole name."""
     modules = []
     for module in read_json_array(path):
         kind, place = str(module.get("type", "")), str(module.get("path", ""))
         if Path(place).is_absolute() or ".." in Path(place).parts:
             raise UnsupportedCheckpoint(f"{path} names {place!r}, which is not in the folder; save the model again")
-        modules.append((kind.rpartition(".")[2] if kind.startswith("sentence_transformers.") else kind, place))
+        kind = kind.rpartition(".")[2] if kind.startswith("sentence_transformers.") else kind
+        modules.append(Module(kind, path.parent / place))
     return modules
 
 
-def _pooling(path: Path) -> str:
+def _transformer_settings(folder: Path) -> dict[str, Any]:
+    """The settings of the first file that has any.
+
+    Raises:
+        UnsupportedCheckpoint: one that changes what is read or answered, and is not honoured.
+    """
+    found = ((folder / name, read_optional(folder / name)) for name in TRANSFORMER_SETTINGS)
+    path, settings = next(((path, values) for path, values in found if values), (folder, {}))
+    task = settings.get("transformer_task", "feature-extraction")
+    if task != "feature-extraction":
+        raise refuse("transformer_task", task, "feature-extraction", path)
+    if not _reads_plain_texts(settings.get("modality_config", {})):
+        raise refuse("modality_config", settings["modality_config"], "texts as they are, to last_hidden_state", path)
+    for name in ("query_expansion", "tokenizer_name_or_path"):
+        if settings.get(name):
+            raise refuse(name, settings[name], "null", path)
+    for name, value in {**_loading(settings), **_processing(settings)}.items():
+        if name not in _HARMLESS:
+            raise refuse(name, value, "no such field", path)
+    return settings
+
+
+def _reads_plain_texts(config: Mapping[str, Any]) -> bool:
+    """Whether texts go to the model without a chat template, and come from it as last hidden states."""
+    text = config.get("text") or {}
+    called = text.get("method", "forward"), text.get("method_output_name", "last_hidden_state")
+    return "message" not in config and called == ("forward", "last_hidden_state")
+
+
+def _loading(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How the model and its tokenizer are loaded."""
+    return {name: value for part in _LOADING for name, value in (settings.get(part) or {}).items()}
+
+
+def _processing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How texts are cut into tokens; what is for pictures and sounds does not matter."""
+    parts = settings.get("processing_kwargs") or {}
+    return {name: value for part in ("common", "text") for name, value in (parts.get(part) or {}).items()}
+
+
+def _limit(settings: Mapping[str, Any]) -> int | None:
+    """The length that inputs are cut to; what is said of the tokenizer goes before the older field."""
+    loaded = _loading(settings).get("model_max_length", settings.get("max_seq_length"))
+    limits = [int(limit) for limit in (loaded, _processing(settings).get("max_length")) if limit]
+    return min(limits, default=None)
+
+
+def _poolings(path: Path) -> tuple[str, ...]:
     config = read_json(path)
     old = [mode for field, mode in _OLD_POOLINGS.items() if config.get(field)]
     modes = config.get("pooling_mode", old or "mean")
     modes = [modes] if isinstance(modes, str) else modes
-    if len(modes) != 1 or modes[0] not in POOLINGS:
-        raise UnsupportedCheckpoint(f"{path}: pooling {modes} is not honoured; accepted: one of {', '.join(POOLINGS)}")
-    return str(modes[0])
+    if not isinstance(modes, list) or not modes or any(mode not in POOLINGS for mode in modes):
+        raise UnsupportedCheckpoint(f"{path}: pooling {modes} is not honoured; accepted: any of {', '.join(POOLINGS)}")
+    return tuple(modes)
 
 
 def _check_prompt(folder: Path) -> None:
-    config = _optional(folder / "config_sentence_transformers.json")
+    config = read_optional(folder / SETTINGS)
     name = config.get("default_prompt_name")
     if name and (config.get("prompts") or {}).get(name):
         raise UnsupportedCheckpoint(
@@ -103,5 +173,6 @@ def _check_prompt(folder: Path) -> None:
         )
 
 
-def _optional(path: Path) -> dict[str, Any]:
+def read_optional(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where there is no file."""
     return read_json(path) if path.is_file() else {}

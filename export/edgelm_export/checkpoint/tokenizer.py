@@ -40,7 +40,7 @@ def read_tokenizer(
 ) -> ReadTokenizer:
     """The tokenizer of a folder, as transformers would use it.
 
-    ``max_tokens`` shortens inputs further than the model does. With ``lowercase`` that comes before all else.
+    ``max_tokens`` stands for the length that the tokenizer itself names. With ``lowercase`` that comes before all else.
 
     Raises:
         UnsupportedCheckpoint: none there, broken, without a fast form, or of another model.
@@ -68,13 +68,12 @@ def read_tokenizer(
     limit = next((int(config[name]) for name in _CONTEXTS if name in config), _RELATIVE)
     padding = padding_row(config)
     limit -= 0 if padding is None else padding + 1
-    if max_tokens is not None:
-        limit = min(limit, max_tokens)
-    if lowercase:
+    limit = min(limit, int(tokenizer.model_max_length) if max_tokens is None else max_tokens)
+    if lowercase and not _lowers(backend.normalizer):
         rest = [backend.normalizer] if backend.normalizer is not None else []
         backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
     spec = TokenizerSpec(
-        file="tokenizer.json", max_tokens=min(limit, int(tokenizer.model_max_length)),
+        file="tokenizer.json", max_tokens=limit,
         bos_id=tokenizer.bos_token_id, eos_ids=end_tokens(folder, rows, tokenizer.eos_token_id),
         pad_id=tokenizer.pad_token_id,
     )  # fmt: skip
@@ -83,3 +82,11 @@ def read_tokenizer(
     told = "token_type_ids" in tokenizer.model_input_names
     segments = frozenset(backend.encode("a").type_ids), frozenset(backend.encode("a", "a").type_ids)
     return ReadTokenizer(compact.encode(), spec, told, segments)
+
+
+def _lowers(normalizer: Any) -> bool:
+    """Whether lower case is a part of it already, as sentence-transformers looks for it."""
+    from tokenizers import normalizers
+
+    parts: Any = normalizer if isinstance(normalizer, normalizers.Sequence) else [normalizer]
+    return any(isinstance(part, normalizers.Lowercase) for part in parts)

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from numpy.typing import NDArray
 
@@ -35,38 +35,75 @@ class Weights(Protocol):
 DENSE_ACTIVATIONS: Mapping[str, str] = {
     "Identity": "Identity", "Tanh": "Tanh", "ReLU": "Relu", "GELU": "Gelu", "Sigmoid": "Sigmoid",
 }  # fmt: skip
+# As sentence-transformers calls them.
+POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
     """A layer that a vector goes through after pooling: ``activation(x @ weight + bias)``.
 
-    ``weight`` is float32 [in, out], ``bias`` [out]; ``activation`` is one of ``DENSE_ACTIVATIONS``.
+    ``weight`` is float32 [in, out], ``bias`` [out]; ``activation`` is one of ``DENSE_ACTIVATIONS``. With ``residual``
+    the input is added to the result, times ``projection``, float32 [in, out], where there is one.
     """
 
     name: str
     weight: NDArray[Any]
     bias: NDArray[Any] | None
     activation: str
+    residual: bool = False
+    projection: NDArray[Any] | None = None
+
+    @property
+    def width(self) -> int:
+        """How many numbers it gives."""
+        return int(self.weight.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """A layer norm after pooling, with torch's own epsilon; ``weight`` and ``bias`` are float32 [width]."""
+
+    name: str
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+
+    EPSILON: ClassVar[float] = 1e-5
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Divides a vector by its length."""
+
+
+VectorLayer = Dense | LayerNorm | Normalize
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What a graph is to give.
 
-    ``task`` is Hugging Face's name, ``context`` the most tokens of an input. For feature-extraction ``pooling`` is
-    "mean", "cls" or "lasttoken", ``dense`` are the layers after it, and ``normalize`` gives vectors of length 1. With
-    ``pairs`` two texts are read, with ``segments`` an encoder that has a table of them is told apart which token is of
-    which, by the input ``token_type_ids`` beside ``input_ids``.
+    ``task`` is Hugging Face's name, ``context`` the most tokens of an input. For feature-extraction the vectors of
+    ``poolings``, each of ``POOLINGS``, are joined and go through ``layers``. With ``pairs`` two texts are read, with
+    ``segments`` an encoder that has a table of them is told apart which token is of which, by the input
+    ``token_type_ids`` beside ``input_ids``.
     """
 
     task: str
     context: int
-    pooling: str = ""
-    normalize: bool = False
+    poolings: tuple[str, ...] = ()
+    layers: tuple[VectorLayer, ...] = ()
     pairs: bool = False
     segments: bool = False
-    dense: tuple[Dense, ...] = ()
+
+    @property
+    def denses(self) -> tuple[Dense, ...]:
+        """The linear ones of its layers."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Dense))
+
+    def vector_width(self, hidden: int) -> int:
+        """How many numbers a vector has, made from tokens of ``hidden`` numbers."""
+        return next((dense.width for dense in reversed(self.denses)), hidden * len(self.poolings))
 
 
 class Family(Protocol):
@@ -107,9 +144,9 @@ def unknown(model_type: str) -> UnsupportedCheckpoint:
     )
 
 
-def refuse(field: str, value: object, accepted: str) -> UnsupportedCheckpoint:
+def refuse(field: str, value: object, accepted: str, file: object = "config.json") -> UnsupportedCheckpoint:
     """The error for a configuration field that changes the mathematics in a way that the graph does not honour."""
     return UnsupportedCheckpoint(
-        f"config.json: {field} = {value!r} is not honoured by this exporter; accepted: {accepted}. "
+        f"{file}: {field} = {value!r} is not honoured by this exporter; accepted: {accepted}. "
         "Export a checkpoint without it"
     )
