@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .errors import BundleRejected, TokenizerFailed
+from .workers import foreign
 
 _SHOWN = 300
 
@@ -21,7 +22,7 @@ class GuardedTokenizer:
         from tokenizers import Tokenizer
 
         try:
-            inner = Tokenizer.from_str(data.decode("utf-8"))
+            inner = foreign(Tokenizer.from_str, data.decode("utf-8"))
             # Set here and never toggled, so that threads can share it.
             inner.encode_special_tokens = False
             inner.no_truncation()
@@ -100,7 +101,7 @@ def _literal_copy(inner: Any, tokens: Sequence[str]) -> Any:
 
 def _guarded(what: str, work: Callable[..., Any], *given: Any, **named: Any) -> Any:
     try:
-        return work(*given, **named)
+        return foreign(work, *given, **named)
     except BaseException as error:
         if not _foreign(error):
             raise

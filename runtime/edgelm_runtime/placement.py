@@ -15,7 +15,7 @@ from .machine import cpu_name, default_threads, isa_flags
 from .manifest import Variant
 from .ort import onnxruntime
 from .products import products_saturate
-from .session import Node, Session, SessionOptions, open_encoder, open_session
+from .session import Node, Session, SessionOptions, TooFewThreads, open_encoder, open_session
 
 MAX_THREADS = 1024
 
@@ -97,6 +97,12 @@ class Engine:
         self.plan = plan(bundle, options)
         try:
             self.session = self._open(self.plan.threads)
+        except TooFewThreads as error:
+            if options.threads is not None:
+                raise
+            self.plan = replace(self.plan, threads=1)
+            with_note(self, f"one thread is used: {error}")
+            self.session = self._open(1)
         except DeviceError as error:
             if options.device != AUTO or self.plan.device == CPU:
                 raise

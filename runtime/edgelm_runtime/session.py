@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
+
+import numpy as np
 
 from . import providers
 from .device import CPU, Device
@@ -22,10 +23,9 @@ from .products import products_saturate
 from .unsigned import with_unsigned_weights
 from .vetting.graph import check_graph
 from .weights import Weights
+from .workers import MORE_THREADS, Worker, startable
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
     from numpy.typing import NDArray
 
     from .bundle import Bundle
@@ -37,9 +37,9 @@ Binding = Any
 Result = TypeVar("Result")
 
 _NO_FOLDER = "/nonexistent-external-data-is-not-allowed"
+_STARTS_A_THREAD = ("pthread_create", "_beginthreadex")  # onnxruntime has no code for it, only these words
 # onnxruntime looks for the file of external tensors even where it is given all of them: an empty one is there.
 _EMPTY_FOLDER = str(Path(__file__).parent / "data" / "nothing")
-_NICE = 10
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Session:
         self.calls: list[tuple[float, float]] = []
         self._kept = kept  # weights and their tensors: onnxruntime reads them where they lie, and holds neither
         self._worker = worker
+        self._lost = ""
+        _sessions.add(self)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -91,34 +93,59 @@ class Session:
 
     def call(self, work: Callable[..., Result], *given: Any) -> Result:
         """Run `work` at this session's priority. Raises BundleRejected, or DeviceError off the CPU, where it fails."""
+        if self._lost:
+            raise DeviceError(self._lost)
         start = perf_counter()
         try:
             return self._worker.call(work, *given)
+        except DeviceError:
+            raise
         except Exception as error:
             raise _failed("the graph failed while running", error, self.options.device) from error
         finally:
             if self.options.trace:
                 self.calls.append((start, perf_counter()))
 
+    def forked(self) -> None:
+        """Called in a copy of the process: the session goes on there if it has no threads of its own.
+
+        Else it is never freed, as that would wait for threads that are not there.
+        """
+        if self.options.threads == 1 and self.options.device.name == CPU.name:
+            self._worker.restart()
+            return
+        self._lost = (
+            f"this model was loaded before the process was copied (fork), and its {self.options.threads} threads are "
+            "not in the copy; load it after the fork, or with threads=1, or start processes by spawn "
+            "(docs/integration.md)"
+        )
+        # The garbage collector does not look into numpy's arrays of objects: one that holds itself stays for ever.
+        forever = np.empty(2, object)
+        forever[0], forever[1] = self.inference, forever
+
     def end_trace(self) -> Path:
         """The file of what ran so far; nothing that runs later is written down."""
         return Path(self.inference.end_profiling())
 
 
-class Worker:
-    """The threads that call onnxruntime: the caller's own, or with `low` some of a lower priority."""
-
-    def __init__(self, low: bool, threads: int) -> None:
-        self._pool = _low_pool(threads) if low else None
-
-    def call(self, work: Callable[..., Result], *given: Any) -> Result:
-        """`work(*given)`, with its result or its exception."""
-        return work(*given) if self._pool is None else self._pool.submit(work, *given).result()
-
-
 _shared: WeakValueDictionary[tuple[object, ...], Session] = WeakValueDictionary()
 _maps: WeakValueDictionary[str, Weights] = WeakValueDictionary()
 _sharing = Lock()
+_sessions: WeakSet[Session] = WeakSet()
+
+
+def _forked() -> None:
+    """What is loaded from now on, in a copy of the process, is its own."""
+    global _sharing
+    _sharing = Lock()
+    _shared.clear()
+    _maps.clear()
+    for session in list(_sessions):
+        session.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def open_session(bundle: Bundle, variant: Variant, options: SessionOptions) -> Session:
@@ -156,6 +183,10 @@ def _mapped(bundle: Bundle, name: str) -> Weights:
     return weights
 
 
+class TooFewThreads(DeviceError):
+    """The system does not let this process have as many threads as were asked for."""
+
+
 class Tensors(Protocol):
     """Tensors of a graph that lie outside it, by name; they may be moved once a session has read them."""
 
@@ -174,6 +205,7 @@ def create_session(
     take the graph, or takes only a part of it.
     """
     device = options.device
+    _refuse_too_many_threads(options)
     settings = _settings(options, outside=weights is not None)
     chosen = providers.use(device, settings)
     arrays = {} if weights is None else _compared(weights, declared_initializers(model), part=part)
@@ -184,7 +216,12 @@ def create_session(
     try:
         _give(settings, values, device)
         # The threads of a session inherit the priority of the one that makes it.
-        inference = worker.call(lambda: onnxruntime().InferenceSession(model, settings, providers=chosen))
+        # With its fallback onnxruntime would print to stdout, and try once more on the CPU.
+        inference = worker.call(
+            lambda: onnxruntime().InferenceSession(model, settings, providers=chosen, enable_fallback=0)
+        )
+    except DeviceError:
+        raise
     except Exception as error:
         raise _failed("onnxruntime refuses the graph", error, device) from error
     if weights is not None:
@@ -193,6 +230,16 @@ def create_session(
     if device.name != CPU.name and not options.allow_fallback:
         _refuse_fallback(session)
     return session
+
+
+def _refuse_too_many_threads(options: SessionOptions) -> None:
+    """onnxruntime waits for ever where it gets only some of the threads that it starts."""
+    needed = options.threads - 1 + options.low_priority
+    if options.threads > 1 and (found := startable(needed)) < needed:
+        raise TooFewThreads(
+            f"{options.threads} threads were asked for, and this process may start only {found} of the {needed} more "
+            f"that they need; give threads=1 (--threads 1), or {MORE_THREADS}"
+        )
 
 
 def _settings(options: SessionOptions, *, outside: bool) -> Any:
@@ -334,19 +381,9 @@ def _compared(weights: Tensors, declared: Mapping[str, Declared], *, part: bool)
     return arrays
 
 
-def _low_pool(threads: int) -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(threads, "edgelm-low", _lower_priority)
-
-
-def _lower_priority() -> None:
-    """Of this thread, and of those that it makes: Linux keeps it by thread."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-
-
 def _failed(what: str, error: Exception, device: Device = CPU) -> BundleRejected | DeviceError:
+    if any(call in str(error) for call in _STARTS_A_THREAD):
+        return TooFewThreads(f"{what}: a thread could not be started ({error}); give threads=1, or {MORE_THREADS}")
     if device.name != CPU.name:
         return DeviceError(f"{device}: {what}: {error}; run `edgelm devices`, or choose another device or variant")
     return BundleRejected(

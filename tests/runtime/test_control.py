@@ -75,6 +75,41 @@ def test_cancelled_from_another_thread_between_tokens(model: GeneratorSession) -
     assert len(tokens) == 2
 
 
+@pytest.mark.parametrize("level", ["tokens", "text"])
+def test_closed_while_another_thread_reads(model: GeneratorSession, writer: Any, level: str) -> None:
+    """The thread that reads gets a Cancelled, and the one that closes no error."""
+    reading, closed = threading.Event(), threading.Event()
+    run = Runs.read
+
+    def slow(runs: Runs, *given: Any) -> Any:
+        reading.set()
+        closed.wait(60)
+        return run(runs, *given)
+
+    ended: list[BaseException] = []
+
+    def read(stream: Any) -> None:
+        try:
+            list(stream)
+        except Cancelled as error:
+            ended.append(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runs, "read", slow)
+        made = model.stream([9, 10], GenerationOptions()) if level == "tokens" else writer.stream(TEXT)
+        thread = threading.Thread(target=read, args=(made,))
+        thread.start()
+        assert reading.wait(60)
+        if level == "text":
+            with pytest.raises(InputError, match="two threads read one stream"):
+                next(made)
+        made.close()
+        closed.set()
+        thread.join(60)
+    assert not thread.is_alive()
+    assert len(ended) == 1
+
+
 def test_a_deadline_ends_the_tokens_and_says_so(model: GeneratorSession) -> None:
     control = Control(60_000)
     stream = model.stream([9, 10], GenerationOptions(max_new_tokens=50), control=control)
@@ -150,3 +185,18 @@ def test_a_thousand_answers_leave_no_threads_behind(model: GeneratorSession) -> 
         control.close()
     time.sleep(0.05)
     assert threading.active_count() < 20
+
+
+def test_without_a_clock_thread_the_deadline_is_seen_between_two_runs(
+    model: GeneratorSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    control = Control(60_000)
+    stream = model.stream([9, 10], GenerationOptions(max_new_tokens=50), control=control)
+    assert isinstance(next(stream), int)
+    control._end = 0.0
+    assert list(stream) == []
+    assert stream.finish_reason == "deadline"

@@ -52,11 +52,21 @@ class Control:
     def check(self) -> None:
         """Raise Interrupted when somebody has called."""
         if self._end is not None and self._timer is None:
-            self._timer = threading.Timer(max(self._end - perf_counter(), 0.0), self._call, ("deadline",))
-            self._timer.daemon = True
-            self._timer.start()
+            self._watch(self._end)
         if self._reason:
             raise Interrupted
+
+    def _watch(self, end: float) -> None:
+        """Start the clock thread; where none can be started the clock is looked at between two runs."""
+        timer = threading.Timer(max(end - perf_counter(), 0.0), self._call, ("deadline",))
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:
+            if perf_counter() >= end:
+                self._call("deadline")
+        else:
+            self._timer = timer
 
     def finish(self) -> str:
         """The finish reason of an answer that was interrupted. Raises Cancelled where it was cancelled."""

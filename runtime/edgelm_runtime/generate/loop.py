@@ -230,8 +230,11 @@ class TokenStream(Iterator[int]):
         return next(self._tokens)
 
     def close(self) -> None:
-        """End early and free the buffers."""
-        self._tokens.close()
+        """End early and free the buffers. A thread that waits for a token gets a Cancelled."""
+        try:
+            self._tokens.close()
+        except ValueError:  # that thread is inside: it ends at its next token, and frees them
+            self._control.cancel()
 
     def cancel(self) -> None:
         """End the answer from any thread."""

@@ -6,8 +6,11 @@ batch would change each other's answer.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from threading import Lock
 
 import numpy as np
@@ -17,6 +20,7 @@ from ..bundle import Bundle
 from ..errors import BundleRejected, InputError
 from ..placement import Engine, LoadOptions
 from ..session import Session, input_shapes, output_shapes, run
+from ..workers import started
 
 Progress = Callable[[int], None]
 Values = NDArray[np.float32]
@@ -110,25 +114,42 @@ class Rows:
         Small models gain nothing from splitting one text over the cores, so each thread runs whole texts on one core.
         """
         order = sorted(range(len(sizes)), key=lambda index: -sizes[index])
-        if self.engine.workers == 1 or len(order) < _MIN_POOLED:
-            for done, index in enumerate(order, start=1):
-                work(index, self._session)
-                if progress:
-                    progress(done)
+        if self.engine.workers > 1 and len(order) >= _MIN_POOLED and self._pooled(work, order, progress):
             return
-        from concurrent.futures import ThreadPoolExecutor, as_completed
+        for done, index in enumerate(order, start=1):
+            work(index, self._session)
+            if progress:
+                progress(done)
 
+    def _pooled(self, work: Callable[[int, Session], None], order: Sequence[int], progress: Progress | None) -> bool:
+        """Do that on other threads; False where the system does not let this process start any."""
         session = self._one_core_session()
-        pool = ThreadPoolExecutor(self.engine.workers)
+        todo = deque(order)
+        done: SimpleQueue[BaseException | None] = SimpleQueue()
+
+        def drain() -> None:
+            with suppress(IndexError):  # nothing is left
+                while True:
+                    error = _error_of(work, todo.popleft(), session)
+                    if error is not None:
+                        todo.clear()
+                    done.put(error)
+
+        threads = started(drain, min(self.engine.workers, len(order)))
+        if not threads:
+            return False
         try:
-            futures = [pool.submit(work, index, session) for index in order]
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
+            for number in range(1, len(order) + 1):
+                if (error := done.get()) is not None:
+                    raise error
                 if progress:
-                    progress(done)
+                    progress(number)
         finally:
             # After an error or Ctrl-C the texts that wait are dropped; only those being read are waited for.
-            pool.shutdown(cancel_futures=True)
+            todo.clear()
+            for thread in threads:
+                thread.join()
+        return True
 
     def _one_core_session(self) -> Session:
         with self._lock:
@@ -153,3 +174,12 @@ class Rows:
                 found=f"{inputs} -> {outputs}",
             )
         return found if isinstance(found, int) else width
+
+
+def _error_of(work: Callable[[int, Session], None], index: int, session: Session) -> BaseException | None:
+    """What `work` raises, None where it does not."""
+    try:
+        work(index, session)
+    except BaseException as error:
+        return error
+    return None

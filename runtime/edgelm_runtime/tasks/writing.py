@@ -111,11 +111,19 @@ class Writing(Iterator[str]):
         except StopIteration as end:
             self.result = self.result or end.value
             raise StopIteration from None
+        except ValueError as error:
+            if "already executing" not in str(error):
+                raise
+            raise InputError("two threads read one stream at a time; give each a stream of its own") from None
 
     def close(self) -> None:
-        """End early and free the buffers; there is no result then."""
-        self._pieces.close()
-        self._control.close()
+        """End early and free the buffers; there is no result then. A thread that waits for a piece gets a Cancelled."""
+        try:
+            self._pieces.close()
+        except ValueError:  # that thread is inside: it ends at its next token, and frees them
+            self._control.cancel()
+        else:
+            self._control.close()
 
     def cancel(self) -> None:
         """End from another thread: whoever waits for the next piece gets a Cancelled."""
