@@ -14,6 +14,8 @@ from edgelm.extras import extra
 EXAMPLES = """\b
 Examples:
   edgelm finetune sentiment --base tiny --data reviews.jsonl --out checkpoints/sentiment
+  edgelm finetune classify --base tiny --data intents.csv --out checkpoints/intents
+  edgelm finetune tag --base ./bert-base-cased --data products.jsonl --out checkpoints/products
   edgelm finetune summary,description --base checkpoints/gpt --data pairs.jsonl --out checkpoints/writer
 """
 
@@ -66,8 +68,12 @@ def command(json: bool, data: tuple[Path, ...], **given: Any) -> None:
 
     \b
     TASK is one of
-      sentiment    classify: rows have text and label (and may have teacher,
-                   class probabilities of a larger model to learn from as well)
+      sentiment    rows have text and label (and may have teacher, class
+                   probabilities of a larger model to learn from as well)
+      classify     classes of your own: the same rows; or labels, a list, where any
+                   number may hold; and text_pair where there are two texts
+      tag          entities: rows have text and entities, a list of objects with
+                   start, end and label; or tokens and tags, such as B-BRAND
       summary      write: rows have text and summary
       description  write: rows have attributes and description
                    (summary,description trains both into one model)
@@ -75,7 +81,7 @@ def command(json: bool, data: tuple[Path, ...], **given: Any) -> None:
 
     Rows with the same group, where they name one, are set aside together.
 
-    Ends with the development metrics. Needs: pip install 'edgelm[export]'
+    Ends with the development metrics, and what is wrong with the data or the model. Needs: pip install 'edgelm[export]'
     """
     with extra("export"):
         from edgelm_export.finetune import FinetuneOptions, finetune

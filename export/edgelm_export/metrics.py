@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 _UNITS = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+", re.UNICODE)
@@ -59,9 +60,15 @@ def repeats_ngram(text: str, size: int) -> bool:
 def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     """A plain table with aligned columns for a terminal."""
     cells = [[*map(str, header)], *([*map(_cell, row)] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    widths = [max(_width(row[column]) for row in cells) for column in range(len(header))]
+    padded = [[cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    lines = ["  ".join(row).rstrip() for row in padded]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _width(text: str) -> int:
+    """The columns that a terminal gives a text: two for each wide character, such as Chinese."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _cell(value: object) -> str:

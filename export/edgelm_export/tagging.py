@@ -36,7 +36,7 @@ def tags_of(labels: Sequence[str]) -> dict[str, str]:
     inside = [label for label in labels if not (_SPECIAL.fullmatch(label.strip()) or _continued(label))]
     for style in (*_STYLES, _LETTERS_ALONE):
         parsed = {label: match for label in inside if (match := style.fullmatch(label.strip()))}
-        if len(parsed) == len(inside) and _is_scheme(parsed.values()):
+        if len(parsed) == len(inside) and (_is_common(labels) or _is_scheme(parsed.values())):
             tags = {label: f"{_place(match)}-{match['kind'] or ONLY_KIND}" for label, match in parsed.items()}
             known = all(tag == label and tag[0] in "BI" for label, tag in tags.items())
             return {} if known and set(labels) <= {OUTSIDE, *tags} else {one: tags.get(one, OUTSIDE) for one in labels}
@@ -45,6 +45,11 @@ def tags_of(labels: Sequence[str]) -> dict[str, str]:
 
 def _place(match: re.Match[str]) -> str:
     return _PLACES[match["place"].upper()]
+
+
+def _is_common(labels: Sequence[str]) -> bool:
+    """Whether labels are O and some B-KIND, and all others begin in the way of such."""
+    return OUTSIDE in labels and any(label.startswith("B-") for label in labels)
 
 
 def _is_scheme(parsed: Iterable[re.Match[str]]) -> bool:

@@ -151,14 +151,18 @@ class TextTokenizer:
         ends = [end + shift for (_, end), shift in zip(spans, shifts, strict=True)]
         return Encoded(ids[first:last], begins, ends, ids[:first], ids[last:], encoding.type_ids)
 
+    @property
+    def marks_subwords(self) -> bool:
+        """Whether the vocabulary marks pieces that go on with a word, as WordPiece does with "##"."""
+        return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
+
     def subwords(self, parts: Encoded, text: str) -> list[bool]:
         """Whether each token goes on with the word of the one before, as transformers' token classification tells.
 
         Where the vocabulary marks what goes on (WordPiece's "##") by that mark, else by no blank before it; what the
         vocabulary does not know begins a word.
         """
-        marked = bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
-        unknown = self._unknown_id()
+        marked, unknown = self.marks_subwords, self._unknown_id()
         found = []
         for index, start, end in zip(parts.ids, parts.starts, parts.ends, strict=True):
             if marked:

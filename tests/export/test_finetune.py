@@ -31,7 +31,7 @@ from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.finetune import FinetuneOptions, FinetuneReport, finetune
 from edgelm_export.finetune.base import load_base
 from edgelm_export.finetune.data import IGNORED, split_rows
-from edgelm_export.finetune.evaluate import GENERATION_DEFAULTS, classifier_metrics
+from edgelm_export.finetune.evaluate import GENERATION_DEFAULTS, classifier_metrics, predicted
 from edgelm_export.finetune.optimizer import MuonAdamW
 from edgelm_export.finetune.run import _last_checkpoint
 from edgelm_export.finetune.trainer import ClassifierTrainer, LanguageModelTrainer, PaddingCollator, quiet
@@ -114,7 +114,9 @@ def test_predictions_come_in_the_order_of_the_rows() -> None:
         disable_tqdm=True, remove_unused_columns=False, use_cpu=True,
     )  # fmt: skip
     trainer = quiet(Trainer(ById(), arguments, PaddingCollator(0), eval_dataset=dev))
-    metrics = classifier_metrics(trainer, [{"source": "ab"[index % 2]} for index in range(40)])
+    expected, logits = predicted(trainer)
+    rows = [{"source": "ab"[index % 2]} for index in range(40)]
+    metrics = classifier_metrics(expected, logits.argmax(-1), rows)
     assert (metrics["accuracy a"], metrics["accuracy b"], metrics["accuracy"]) == (100.0, 0.0, 50.0)
 
 
@@ -220,11 +222,11 @@ def test_an_existing_target_is_refused_and_replaced_with_force(review_file: Path
     [
         ("poem", reviews(40), "task 'poem' cannot be trained; accepted are sentiment"),
         ("sentiment", [{**row, "label": 1} for row in reviews(40)], "one class only"),
-        ("sentiment", [*reviews(40), {"text": "no label"}], "row 41: the fields needed are text, label; found text"),
+        ("sentiment", [*reviews(40), {"text": "no label"}], "line 41: the fields needed are text, label; found text"),
         ("sentiment", reviews(1), "too few"),
         ("sentiment", [], "too few"),
-        ("mlm", [*reviews(9), {"summary": "x"}], "row 10: the fields needed are text; found summary"),
-        ("clm", [{"text": " "}], "row 1"),
+        ("mlm", [*reviews(9), {"summary": "x"}], "line 10: the fields needed are text; found summary"),
+        ("clm", [{"text": " "}], "line 1"),
         ("summary", reviews(40), "no row for summary: rows with the fields text and summary are needed"),
     ],
 )
@@ -238,7 +240,7 @@ def test_data_that_cannot_be_trained_on_is_refused(
 
 
 def test_development_rows_are_checked_too(review_file: Path, tmp_path: Path) -> None:
-    for rows, message in (([{"text": "x"}], "row 1"), ([{"text": "x", "label": "maybe"}], "'maybe'"), ([], "too few")):
+    for rows, message in (([{"text": "x"}], "line 1"), ([{"text": "x", "label": "maybe"}], "'maybe'"), ([], "too few")):
         dev = write_rows(tmp_path / "dev.jsonl", rows)
         with pytest.raises(InputError, match=message):
             _finetune("sentiment", review_file, tmp_path / "out", dev=dev)

@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     BertConfig,
     GPT2Config,
@@ -24,6 +25,8 @@ from transformers import (
 from edgelm_export.checkpoint import PROMPTS_FILE
 from edgelm_export.checkpoint.config import reason_of
 from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.manifest import TEXT, TokenizerSpec
+from edgelm_runtime.tokenizer import TextTokenizer
 
 END, ANSWER = "<|endoftext|>", "<|answer|>"
 # A prompt for a tokenizer that has special tokens for it (every fresh one), and one for any other.
@@ -49,6 +52,7 @@ FRESH_GPT2 = {"tiny": FreshSize(128, 2, 2, 4000, 384), "small": FreshSize(256, 4
 
 _AUTO_MODELS: Mapping[str, Any] = {
     "sequence-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
     "masked": AutoModelForMaskedLM,
     "causal": AutoModelForCausalLM,
 }
@@ -61,34 +65,55 @@ class Base:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     prompts: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    def limited(self, max_tokens: int | None) -> int:
+        """The tokens of a row, at most as many as the model has positions; the tokenizer is told."""
+        limit = int(self.model.config.max_position_embeddings)
+        size = min(max_tokens or limit, limit)
+        self.tokenizer.model_max_length = size
+        return size
 
 
-def load_base(base: str, kind: str, texts: Sequence[str], labels: Sequence[str], vocab_size: int | None) -> Base:
+def runtime_tokenizer(base: Base, max_tokens: int, special_tokens: str = TEXT) -> TextTokenizer:
+    """The tokenizer that the till will use: texts are cut the same way in training and in answering."""
+    tokenizer = base.tokenizer
+    end = tokenizer.eos_token_id
+    ends = () if end is None else (end,)
+    ids = tokenizer.bos_token_id, ends, tokenizer.pad_token_id
+    spec = TokenizerSpec("tokenizer.json", max_tokens, *ids, special_tokens)
+    return TextTokenizer(tokenizer.backend_tokenizer.to_str().encode(), spec, base.prompts.values())
+
+
+def load_base(
+    base: str, kind: str, texts: Sequence[str], labels: Sequence[str], vocab_size: int | None,
+    problem: str | None = None,
+) -> Base:  # fmt: skip
     """Load the folder ``base``, or make a fresh model when it is ``tiny`` or ``small``.
 
     Args:
-        kind: ``sequence-classification``, ``masked`` or ``causal``.
+        kind: ``sequence-classification``, ``token-classification``, ``masked`` or ``causal``.
         texts: what a fresh tokenizer is trained on; unused for a folder.
-        labels: class names of a classifier, otherwise empty.
+        labels: class names of a classifier, otherwise empty; a base that has the same keeps their order.
+        problem: transformers' problem type of a classifier of texts.
         vocab_size: pieces of a fresh tokenizer; None takes that of the size.
 
     Raises:
         UnsupportedCheckpoint: the folder does not exist, or transformers cannot load it.
     """
     if base not in FRESH_BERT:
-        return _load_folder(Path(base), kind, labels)
+        return _load_folder(Path(base), kind, labels, problem)
     sizes = FRESH_GPT2 if kind == "causal" else FRESH_BERT
     size = sizes[base]
-    tokenizer = (train_gpt2_tokenizer if kind == "causal" else train_bert_tokenizer)(
-        texts, vocab_size or size.vocab_size, size.positions
-    )
+    trained = {"causal": train_gpt2_tokenizer, "token-classification": train_wordpiece_tokenizer}
+    tokenizer = trained.get(kind, train_bert_tokenizer)(texts, vocab_size or size.vocab_size, size.positions)
     config = (_gpt2_config if kind == "causal" else _bert_config)(size, tokenizer)
-    _set_labels(config, labels)
+    _set_labels(config, labels, problem)
     prompts = {task: special for task, (special, _) in TEMPLATES.items()} if kind == "causal" else {}
     return Base(_AUTO_MODELS[kind].from_config(config, trust_remote_code=False), tokenizer, prompts)
 
 
-def _load_folder(folder: Path, kind: str, labels: Sequence[str]) -> Base:
+def _load_folder(folder: Path, kind: str, labels: Sequence[str], problem: str | None) -> Base:
     if not (folder / "config.json").is_file():
         raise UnsupportedCheckpoint(
             f"--base {str(folder)!r}: no config.json there; accepted are a Hugging Face folder, 'tiny' and 'small'"
@@ -96,7 +121,7 @@ def _load_folder(folder: Path, kind: str, labels: Sequence[str]) -> Base:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        _set_labels(config, labels)
+        _set_labels(config, labels, problem)
         model = _AUTO_MODELS[kind].from_pretrained(
             folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
             ignore_mismatched_sizes=bool(labels),
@@ -117,11 +142,14 @@ def _default_prompts(tokenizer: PreTrainedTokenizerFast) -> dict[str, str]:
     return {task: special if has_tokens else plain for task, (special, plain) in TEMPLATES.items()}
 
 
-def _set_labels(config: Any, labels: Sequence[str]) -> None:
-    if labels:
+def _set_labels(config: Any, labels: Sequence[str], problem: str | None) -> None:
+    if not labels:
+        return
+    config.problem_type = problem
+    kept = [str(config.id2label[index]) for index in sorted(config.id2label)]
+    if sorted(kept) != sorted(labels):
         config.id2label = dict(enumerate(labels))
-        config.label2id = {name: index for index, name in enumerate(labels)}
-        config.problem_type = "single_label_classification"
+    config.label2id = {str(name): index for index, name in config.id2label.items()}
 
 
 def train_bert_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
@@ -141,6 +169,11 @@ def train_bert_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int)
         show_progress=False,
     )  # fmt: skip
     tokenizer.train_from_iterator(texts, trainer)
+    return _as_bert(tokenizer, special, max_tokens)
+
+
+def _as_bert(tokenizer: Tokenizer, special: Sequence[str], max_tokens: int) -> PreTrainedTokenizerFast:
+    """With [CLS] before a text and [SEP] behind it, and what BERT calls its special tokens."""
     ids = {token: tokenizer.token_to_id(token) for token in special}
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -151,6 +184,19 @@ def train_bert_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int)
         tokenizer_object=tokenizer, model_max_length=max_tokens, pad_token="[PAD]", unk_token="[UNK]",
         cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
     )  # fmt: skip
+
+
+def train_wordpiece_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
+    """BERT's own: it marks the pieces that go on with a word, and every Chinese character is a word."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=special, limit_alphabet=vocab_size // 2, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _as_bert(tokenizer, special, max_tokens)
 
 
 def train_gpt2_tokenizer(texts: Sequence[str], vocab_size: int, max_tokens: int) -> PreTrainedTokenizerFast:

@@ -26,7 +26,9 @@ GENERATOR_FIELDS: Mapping[str, tuple[str, str]] = {
     "description": ("attributes", "description"),
 }
 # The fields of a row of the other tasks.
-PLAIN_FIELDS: Mapping[str, tuple[str, ...]] = {"sentiment": ("text", "label"), "mlm": ("text",), "clm": ("text",)}
+PLAIN_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "sentiment": ("text", "label"), "classify": ("text", "label"), "mlm": ("text",), "clm": ("text",),
+}  # fmt: skip
 
 
 SHOWN = 5  # lines of a file that a refusal names
@@ -106,7 +108,8 @@ def split_rows(rows: Sequence[Row], fraction: float) -> tuple[list[Row], list[Ro
 
 
 def _split_text(row: Row) -> str:
-    return str(row.get("group") or row.get("description") or row.get("text") or "")
+    names = ("group", "description", "text", "tokens")
+    return str(next((row[name] for name in names if row.get(name)), ""))
 
 
 @dataclass(frozen=True)
@@ -160,8 +163,8 @@ def pack_lines(texts: Sequence[str], encode: Callable[[str], list[int]], size: i
     return [{"input_ids": stream[start : start + size]} for start in range(0, max(len(stream) - 7, 1), size)]
 
 
-def label_names(rows: Sequence[Row]) -> list[str]:
-    """Class names in the order of their ids: 0/1 are negative/positive, other labels are sorted by name.
+def label_names(rows: Sequence[Row], *, sentiment: bool = True) -> list[str]:
+    """Class names in the order of their ids, sorted by name; 0/1 of a sentiment are negative/positive.
 
     Raises:
         InputError: fewer than two classes, a row without a label, or two labels that are nearly the same.
@@ -169,7 +172,7 @@ def label_names(rows: Sequence[Row]) -> list[str]:
     names = distinct(_label(row) for row in rows)
     if len(names) < 2:
         raise InputError(f"one class only ({names}); at least two are needed to learn from")
-    return ["negative", "positive"] if names == ["0", "1"] else names
+    return ["negative", "positive"] if sentiment and names == ["0", "1"] else names
 
 
 def label_id(row: Row, names: Sequence[str]) -> int:

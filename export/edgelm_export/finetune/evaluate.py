@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from numpy.typing import NDArray
+
 from edgelm_export.finetune.data import Pair, Row
 from edgelm_export.metrics import classification_metrics, first_sentence, rouge_l
 from edgelm_export.reference import greedy_ids
@@ -21,16 +23,23 @@ ANSWER_TOKENS = 96
 GENERATION_DEFAULTS = {"max_new_tokens": 200, "no_repeat_ngram_size": 3, "coverage_bonus": 2.5, "quote_bonus": 1.0}
 
 
-def classifier_metrics(trainer: Any, rows: Sequence[Row]) -> dict[str, float]:
-    """Accuracy, precision, recall and F1 in percent, and the accuracy of each ``source`` that the rows name."""
+def predicted(trainer: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The right answers of the development rows and the logits of the model, both in the order of the rows."""
     # The Trainer's sampler by length would give the predictions in another order than that of the rows.
     trainer.args.train_sampling_strategy = "sequential"
     prediction = trainer.predict(trainer.eval_dataset)
-    expected, predicted = prediction.label_ids, prediction.predictions.argmax(-1)
-    metrics = classification_metrics(expected, predicted)
+    return prediction.label_ids, prediction.predictions
+
+
+def classifier_metrics(expected: NDArray[Any], answered: NDArray[Any], rows: Sequence[Row]) -> dict[str, float]:
+    """Accuracy, precision, recall and F1 in percent, and the accuracy of each ``source`` that the rows name.
+
+    ``expected`` and ``answered`` are class ids, int [rows].
+    """
+    metrics = classification_metrics(expected.tolist(), answered.tolist())
     for source in sorted({str(row["source"]) for row in rows if row.get("source")}):
         chosen = [index for index, row in enumerate(rows) if row.get("source") == source]
-        metrics[f"accuracy {source}"] = 100.0 * float((expected[chosen] == predicted[chosen]).mean())
+        metrics[f"accuracy {source}"] = 100.0 * float((expected[chosen] == answered[chosen]).mean())
     return metrics
 
 

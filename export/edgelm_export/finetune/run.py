@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,83 +15,17 @@ import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, set_seed
 
 from edgelm_export.checkpoint import PROMPTS_FILE
-from edgelm_export.finetune import data, evaluate
-from edgelm_export.finetune.base import Base, load_base
+from edgelm_export.finetune import classify, data, evaluate, tag
+from edgelm_export.finetune.base import Base, load_base, runtime_tokenizer
 from edgelm_export.finetune.optimizer import MuonAdamW
-from edgelm_export.finetune.trainer import ClassifierTrainer, LanguageModelTrainer, PaddingCollator, has_bfloat16, quiet
-from edgelm_export.metrics import classification_metrics, format_table
+from edgelm_export.finetune.plan import FinetuneOptions, FinetuneReport, Outcome, Prepared
+from edgelm_export.finetune.trainer import LanguageModelTrainer, PaddingCollator, has_bfloat16, quiet
 from edgelm_runtime.errors import ExportError, InputError
-from edgelm_runtime.manifest import TEXT, TokenizerSpec
-from edgelm_runtime.tokenizer import TextTokenizer
 
 MIN_DEV_ROWS = 30
 GENERATOR_TASKS = tuple(data.GENERATOR_FIELDS)
 # Options that may change between a training and its resumption.
 _FREE = frozenset(["resume", "force", "progress", "out"])
-
-
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """What to train, on what, and how.
-
-    ``task`` is sentiment, mlm, clm, summary, description, or the last two with a comma between.
-    """
-
-    task: str
-    base: str
-    data: tuple[Path, ...]
-    out: Path
-    dev: Path | None = None
-    dev_fraction: float = 0.05
-    epochs: float = 3.0
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    optimizer: str = "adamw"
-    max_tokens: int | None = None
-    vocab_size: int | None = None
-    evaluations: int = 6
-    patience: int = 3
-    seed: int = 0
-    resume: bool = False
-    force: bool = False
-    progress: bool = False
-
-
-@dataclass(frozen=True)
-class FinetuneReport:
-    """The development metrics of a finished training."""
-
-    out: Path
-    task: str
-    train_rows: int
-    dev_rows: int
-    metrics: Mapping[str, float]
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain values for JSON."""
-        return {
-            "out": str(self.out), "task": self.task, "train_rows": self.train_rows, "dev_rows": self.dev_rows,
-            "metrics": dict(self.metrics), "notes": list(self.notes),
-        }  # fmt: skip
-
-    def table(self) -> str:
-        """The report for a person."""
-        head = f"{self.task}: {self.train_rows} training and {self.dev_rows} development rows -> {self.out}"
-        table = format_table(list(self.metrics.items()), ("metric", "development"))
-        return "\n".join([head, table, *(f"note: {note}" for note in self.notes)])
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything that the Trainer is given."""
-
-    base: Base
-    train: Sequence[data.Encoded]
-    dev: Sequence[data.Encoded]
-    collator: PaddingCollator
-    causal: bool | None  # None for a classifier
-    evaluate: Callable[[Trainer], dict[str, float]]
 
 
 def finetune(options: FinetuneOptions) -> FinetuneReport:
@@ -110,9 +45,11 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     train_rows, dev_rows = _rows(options)
     prepared = _prepare(options, train_rows, dev_rows)
     trainer = _train(options, prepared, state)
-    metrics = prepared.evaluate(trainer)
-    notes = _notes(trainer, train_rows, dev_rows)
-    report = FinetuneReport(options.out, options.task, len(train_rows), len(dev_rows), metrics, notes)
+    outcome = prepared.evaluate(trainer)
+    notes = (*prepared.base.notes, *prepared.notes, *_notes(trainer, train_rows, dev_rows))
+    report = FinetuneReport(
+        options.out, options.task, len(train_rows), len(dev_rows), outcome, notes, prepared.aggregation
+    )
     _save(report, prepared.base, trainer, state, options.force)
     return report
 
@@ -162,8 +99,11 @@ def _told(options: FinetuneOptions) -> dict[str, str]:
 
 
 def _rows(options: FinetuneOptions) -> tuple[list[data.Row], list[data.Row]]:
+    rows = data.read_rows(options.data)
     fields = data.PLAIN_FIELDS.get(options.task, ())
-    rows = data.check_fields(data.read_rows(options.data), fields)
+    if options.task == "classify" and any("labels" in row for row in rows):
+        fields = ("text", "labels")
+    data.check_fields(rows, fields)
     if options.dev is not None:
         train, dev = rows, data.check_fields(data.read_rows([options.dev]), fields)
     else:
@@ -178,34 +118,16 @@ def _rows(options: FinetuneOptions) -> tuple[list[data.Row], list[data.Row]]:
 
 def _prepare(options: FinetuneOptions, train: list[data.Row], dev: list[data.Row]) -> Prepared:
     tasks = options.task.split(",")
-    if options.task == "sentiment":
-        return _prepare_classifier(options, train, dev)
+    if options.task in ("sentiment", "classify"):
+        return classify.prepare(options, train, dev)
+    if options.task == "tag":
+        return tag.prepare(options, train, dev)
     if options.task in ("mlm", "clm"):
         return _prepare_lines(options, train, dev)
     if set(tasks) <= set(GENERATOR_TASKS):
         return _prepare_generator(options, tasks, train, dev)
-    accepted = ", ".join(("sentiment", "mlm", "clm", *GENERATOR_TASKS, ",".join(GENERATOR_TASKS)))
+    accepted = ", ".join(("sentiment", "classify", "tag", "mlm", "clm", *GENERATOR_TASKS, ",".join(GENERATOR_TASKS)))
     raise InputError(f"task {options.task!r} cannot be trained; accepted are {accepted}")
-
-
-def _prepare_classifier(options: FinetuneOptions, train: list[data.Row], dev: list[data.Row]) -> Prepared:
-    labels = data.label_names(train)
-    texts = [str(row["text"]) for row in train]
-    base = load_base(options.base, "sequence-classification", texts, labels, options.vocab_size)
-    size = _max_tokens(options, base)
-
-    def encode(rows: list[data.Row]) -> list[Any]:
-        ids = base.tokenizer([str(row["text"]) for row in rows], truncation=True, max_length=size)["input_ids"]
-        return [
-            {"input_ids": x, "label": data.label_id(row, labels), **data.teacher(row, labels)}
-            for x, row in zip(ids, rows, strict=True)
-        ]
-
-    collator = PaddingCollator(base.tokenizer.pad_token_id or 0)
-    return Prepared(
-        base, encode(train), encode(dev), collator, None,
-        lambda trainer: evaluate.classifier_metrics(trainer, dev),
-    )  # fmt: skip
 
 
 def _prepare_lines(options: FinetuneOptions, train: list[data.Row], dev: list[data.Row]) -> Prepared:
@@ -213,7 +135,7 @@ def _prepare_lines(options: FinetuneOptions, train: list[data.Row], dev: list[da
     lines = [str(row["text"]) for row in train]
     base = load_base(options.base, "causal" if causal else "masked", lines, (), options.vocab_size)
     tokenizer = base.tokenizer
-    size = _max_tokens(options, base)
+    size = base.limited(options.max_tokens)
     end = tokenizer.eos_token_id if causal else tokenizer.sep_token_id
     mask_id = None if causal else tokenizer.mask_token_id
 
@@ -223,7 +145,10 @@ def _prepare_lines(options: FinetuneOptions, train: list[data.Row], dev: list[da
         return data.pack_lines(texts, lambda _: [*next(ids), end], size)
 
     collator = PaddingCollator(tokenizer.pad_token_id or 0, mask_id, len(tokenizer))
-    return Prepared(base, encode(train), encode(dev), collator, causal, evaluate.perplexity)
+    return Prepared(
+        base, encode(train), encode(dev), collator, partial(LanguageModelTrainer, causal=causal),
+        lambda trainer: Outcome(evaluate.perplexity(trainer)),
+    )  # fmt: skip
 
 
 def _prepare_generator(
@@ -232,7 +157,7 @@ def _prepare_generator(
     pairs, dev_pairs = data.generator_pairs(train, tasks), data.generator_pairs(dev, tasks)
     texts = [f"{pair.source}\n{pair.answer}" for pair in pairs]
     base = load_base(options.base, "causal", texts, (), options.vocab_size)
-    size = _max_tokens(options, base)
+    size = base.limited(options.max_tokens)
     tokenizer = runtime_tokenizer(base, size)
     collator = PaddingCollator(base.tokenizer.pad_token_id or base.tokenizer.eos_token_id or 0)
 
@@ -240,40 +165,24 @@ def _prepare_generator(
         return [data.encode_pair(pair, tokenizer, base.prompts[pair.task], size) for pair in some]
 
     return Prepared(
-        base, encode(pairs), encode(dev_pairs), collator, True,
-        lambda trainer: evaluate.generator_metrics(trainer, tokenizer, base.prompts, dev_pairs),
+        base, encode(pairs), encode(dev_pairs), collator, partial(LanguageModelTrainer, causal=True),
+        lambda trainer: Outcome(evaluate.generator_metrics(trainer, tokenizer, base.prompts, dev_pairs)),
     )  # fmt: skip
-
-
-def runtime_tokenizer(base: Base, max_tokens: int) -> TextTokenizer:
-    """The tokenizer that the till will use: prompts are cut the same way in training and in answering."""
-    tokenizer = base.tokenizer
-    end = tokenizer.eos_token_id
-    ends = () if end is None else (end,)
-    spec = TokenizerSpec("tokenizer.json", max_tokens, tokenizer.bos_token_id, ends, tokenizer.pad_token_id, TEXT)
-    return TextTokenizer(tokenizer.backend_tokenizer.to_str().encode(), spec, base.prompts.values())
-
-
-def _max_tokens(options: FinetuneOptions, base: Base) -> int:
-    limit = int(base.model.config.max_position_embeddings)
-    size = min(options.max_tokens or limit, limit)
-    base.tokenizer.model_max_length = size
-    return size
 
 
 def _train(options: FinetuneOptions, prepared: Prepared, state: Path) -> Trainer:
     steps = max(1, round(len(prepared.train) / options.batch_size * options.epochs / options.evaluations))
-    accuracy = prepared.causal is None
+    judged = prepared.figures is not None
     arguments = TrainingArguments(
         output_dir=str(state), num_train_epochs=options.epochs, seed=options.seed, data_seed=options.seed,
         per_device_train_batch_size=options.batch_size, per_device_eval_batch_size=2 * options.batch_size,
         learning_rate=options.learning_rate, lr_scheduler_type="cosine", warmup_steps=0.06, weight_decay=0.01,
         max_grad_norm=1.0, bf16=has_bfloat16(), use_cpu=not torch.cuda.is_available(), optim="adamw_torch_fused",
         eval_strategy="steps", save_strategy="steps", eval_steps=steps, save_steps=steps, save_total_limit=2,
-        logging_steps=max(1, steps // 5), load_best_model_at_end=True, greater_is_better=accuracy,
-        metric_for_best_model="eval_accuracy" if accuracy else "eval_loss",
+        logging_steps=max(1, steps // 5), load_best_model_at_end=True, greater_is_better=judged,
+        metric_for_best_model=f"eval_{prepared.best}",
         train_sampling_strategy="group_by_length", disable_tqdm=not options.progress, report_to=[],
-        remove_unused_columns=False, dataloader_pin_memory=False, prediction_loss_only=not accuracy,
+        remove_unused_columns=False, dataloader_pin_memory=False, prediction_loss_only=not judged,
     )  # fmt: skip
     state.mkdir(parents=True, exist_ok=True)
     (state / "options.json").write_text(json.dumps(_told(options), indent=2), "utf-8")
@@ -285,10 +194,9 @@ def _train(options: FinetuneOptions, prepared: Prepared, state: Path) -> Trainer
     if options.optimizer == "muon":
         optimizer = MuonAdamW(prepared.base.model, options.learning_rate, arguments.weight_decay)
         settings["optimizers"] = (optimizer, None)  # the Trainer makes the schedule
-    if prepared.causal is None:
-        trainer = ClassifierTrainer(**settings, compute_metrics=_accuracy)
-    else:
-        trainer = LanguageModelTrainer(**settings, causal=prepared.causal)
+    if judged:
+        settings["compute_metrics"] = prepared.figures
+    trainer = prepared.trainer(**settings)
     quiet(trainer).train(resume_from_checkpoint=_last_checkpoint(state) if options.resume else None)
     return trainer
 
@@ -297,10 +205,6 @@ def _last_checkpoint(state: Path) -> str | None:
     """The newest whole checkpoint: a kill may have cut off a newer one, whose trainer_state.json is written last."""
     whole = [path.parent for path in state.glob("checkpoint-*/trainer_state.json")]
     return str(max(whole, key=lambda folder: int(folder.name.partition("-")[2]))) if whole else None
-
-
-def _accuracy(prediction: Any) -> dict[str, float]:
-    return classification_metrics(prediction.label_ids, prediction.predictions.argmax(-1))
 
 
 def _save(report: FinetuneReport, base: Base, trainer: Trainer, state: Path, force: bool) -> None:

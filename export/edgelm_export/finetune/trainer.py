@@ -46,7 +46,10 @@ class LanguageModelTrainer(Trainer):  # type: ignore[misc]
 
 
 class ClassifierTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer for classifiers that learns from a teacher's probabilities as much as from the labels."""
+    """A Trainer for classifiers of texts, of any number of labels, and of tokens.
+
+    The first kind learns from a teacher's probabilities as much as from the labels.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,16 +58,23 @@ class ClassifierTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean cross entropy (float32 scalar) with targets half label and half teacher (Hinton et al., 2015).
-
-        A row without a teacher has its label alone.
-        """
-        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])["logits"].float()
-        labels = torch.nn.functional.one_hot(inputs["labels"], logits.shape[-1]).float()
-        taught = inputs.get("teacher")
-        targets = labels if taught is None else torch.where(taught.isnan(), labels, (labels + taught) / 2)
-        loss = torch.nn.functional.cross_entropy(logits, targets)
+        """Mean cross entropy (float32 scalar): of class ids [batch], of labels that hold, float32 [batch, labels], or
+        of tokens, ids [batch, sequence] without those that are IGNORED."""
+        read = {name: inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in inputs}
+        logits, labels = model(**read)["logits"].float(), inputs["labels"]
+        if logits.ndim == 3:
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        elif labels.is_floating_point():
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+        else:
+            loss = torch.nn.functional.cross_entropy(logits, _targets(labels, logits.shape[-1], inputs.get("teacher")))
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+
+def _targets(labels: Tensor, classes: int, taught: Tensor | None) -> Tensor:
+    """Half label and half teacher (Hinton et al., 2015); a row without a teacher has its label alone."""
+    whole = torch.nn.functional.one_hot(labels, classes).float()
+    return whole if taught is None else torch.where(taught.isnan(), whole, (whole + taught) / 2)
 
 
 @dataclass(frozen=True)
@@ -76,13 +86,21 @@ class PaddingCollator:
     vocab_size: int = 0
 
     def __call__(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
-        """int64 ``input_ids``, ``attention_mask`` and ``labels`` of [batch, longest]; class labels are [batch]."""
+        """int64 ``input_ids``, ``attention_mask`` and ``labels`` of [batch, longest]; class labels are [batch].
+
+        Of a pair there are ``token_type_ids``, too; labels of which any number may hold are float32 [batch, labels].
+        """
         longest = max(len(row["input_ids"]) for row in rows)
         input_ids = self._padded([row["input_ids"] for row in rows], longest, self.pad_id)
         mask = self._padded([[1] * len(row["input_ids"]) for row in rows], longest, 0)
         if "label" in rows[0]:
             labels = torch.tensor([row["label"] for row in rows])
-            return {"input_ids": input_ids, "attention_mask": mask, "labels": labels, **self._teacher(rows)}
+            types = {
+                name: self._padded([row[name] for row in rows], longest, 0)
+                for name in ("token_type_ids",) if name in rows[0]
+            }  # fmt: skip
+            read = {"input_ids": input_ids, "attention_mask": mask, **types}
+            return {**read, "labels": labels, **self._teacher(rows)}
         learned = [row["labels"] if "labels" in row else row["input_ids"] for row in rows]
         labels = self._padded(learned, longest, IGNORED)
         if self.mask_id is not None:

@@ -61,19 +61,23 @@ def words_of(scores: Scores, subwords: Sequence[bool], spans: Spans, aggregation
 def entities_of(scores: Scores, spans: Spans, marks: Sequence[Mark], text: str) -> Iterator[Entity]:
     """Neighbours of one kind as one entity, whose score is the mean of theirs; what is outside is left out.
 
-    A new one begins at B and S, and after E and S. A sequence that no training has, such as I after nothing, begins one
-    as well.
+    A new one begins at B and S, and after E and S; also where a scheme has no such sequence, as in I after nothing.
     """
     best = scores.argmax(axis=1)
-    found = [marks[index] for index in best.tolist()]
     chosen = scores[np.arange(len(best)), best]
+    for kind, first, last in grouped([marks[index] for index in best.tolist()]):
+        start, end = spans.starts[first], spans.ends[last - 1]
+        yield Entity(kind, float(chosen[first:last].mean()), start, end, text[start:end])
+
+
+def grouped(found: Sequence[Mark]) -> Iterator[tuple[str, int, int]]:
+    """The entities of a sequence of marks: kind, the first of its marks, and the last of them plus one."""
     first = 0
     for place in range(1, len(found) + 1):
         if place < len(found) and _goes_on(found[place - 1], found[place]):
             continue
         if found[first].kind != OUTSIDE:
-            start, end = spans.starts[first], spans.ends[place - 1]
-            yield Entity(found[first].kind, float(chosen[first:place].mean()), start, end, text[start:end])
+            yield found[first].kind, first, place
         first = place
 
 
