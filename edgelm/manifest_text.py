@@ -33,6 +33,10 @@ def _lines(manifest: Manifest, path: Path) -> Iterator[str]:
     yield _row("context", f"{manifest.tokenizer.max_tokens} tokens")
     for task, prompt in manifest.prompts.items():
         yield _row("prompt", f"{task}: {prompt}")
+    if manifest.embedding is not None:
+        for name, prompt in manifest.embedding.prompts.items():
+            default = " (by default)" if name == manifest.embedding.default_prompt_name else ""
+            yield _row("prompt", f"{name}{default}: {inline(prompt)}")
     if manifest.generation:
         yield _row("generation", inline(manifest.generation))
     yield _row("licence", manifest.licence)

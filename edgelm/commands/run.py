@@ -68,6 +68,7 @@ class Request:
     low_priority: bool
     aggregation: str | None
     special_tokens: str | None
+    prompt_name: str | None
     input: Path | None
     output: Path | None
     column: str | None
@@ -81,6 +82,8 @@ class Request:
         if self.task in ENCODERS and (self.generation or self.stream):
             given = [*self.generation, *["stream"] * self.stream]
             raise click.UsageError(f"{_flags(given)}: {self.task} generates no text; summary and description do")
+        if self.prompt_name is not None and self.task != "embed":
+            raise click.UsageError(f"--prompt-name: {self.task} has no such prompts; embed has")
         if "variants" in self.generation and self.task != "description":
             raise click.UsageError(f"--variants: {self.task} has one answer; description has variants")
         if self.stream and (self.json or self.output or "variants" in self.generation):
@@ -91,16 +94,18 @@ class Request:
             raise click.UsageError("TEXT and --input: give one of the two")
         if self.column is not None and (self.input is None or kind_of(self.input) == ".txt"):
             raise click.UsageError("--column: only the --input of a .csv or .jsonl file has columns")
-        if self.output is None:
-            return
-        if self.input is not None and self.output.absolute() == self.input.absolute():
-            raise click.UsageError(f"--output {self.output} is the --input: it would be lost; name another file")
-        if self.output.suffix.lower() not in outputs.KINDS:
-            raise click.UsageError(f"--output {self.output}: accepted are {', '.join(outputs.KINDS)}")
-        if self.json and self.output.suffix.lower() != ".jsonl":
+        if self.output is not None:
+            self._check_output(self.output)
+
+    def _check_output(self, output: Path) -> None:
+        if self.input is not None and output.absolute() == self.input.absolute():
+            raise click.UsageError(f"--output {output} is the --input: it would be lost; name another file")
+        if output.suffix.lower() not in outputs.KINDS:
+            raise click.UsageError(f"--output {output}: accepted are {', '.join(outputs.KINDS)}")
+        if self.json and output.suffix.lower() != ".jsonl":
             raise click.UsageError("--json with --output: the file's name must end in .jsonl")
-        if not self.output.absolute().parent.is_dir():
-            raise click.UsageError(f"--output {self.output}: there is no folder {self.output.absolute().parent}")
+        if not output.absolute().parent.is_dir():
+            raise click.UsageError(f"--output {output}: there is no folder {output.absolute().parent}")
 
 
 def _flags(names: Iterable[str]) -> str:
@@ -126,6 +131,9 @@ def _flags(names: Iterable[str]) -> str:
     "--special-tokens",
     type=click.Choice(SPECIAL_TOKENS),
     help="[SEP] and the like in a text: characters, or special tokens.  [default: as the bundle says]",
+)
+@click.option(
+    "--prompt-name", metavar="NAME", help="The prompt before every text, for embed.  [default: as the bundle says]"
 )
 @click.option(
     "--input",
@@ -207,8 +215,12 @@ def _load(request: Request) -> Model:
         aggregation=request.aggregation,
         special_tokens=request.special_tokens,
     )
+    given = dict(request.generation)
+    if request.prompt_name is not None:
+        task.reader.prompt(request.prompt_name)  # refused once as well
+        given["prompt_name"] = request.prompt_name
     group = CLASSIFIED if request.task in ENCODERS else WRITTEN
-    return Model(task, request.generation, group=1 if "variants" in request.generation else group)
+    return Model(task, given, group=1 if "variants" in given else group)
 
 
 def _inputs(request: Request) -> Item | Iterable[Inputs]:

@@ -73,6 +73,7 @@ def draft_manifest(checkpoint: Checkpoint, options: ExportOptions, variant: Vari
         problem_type=checkpoint.problem_type,
         pairs=checkpoint.wanted.pairs,
         decoder=checkpoint.decoder,
+        embedding=checkpoint.embedding,
         aggregation=aggregation,
         tags=tags,
     )

@@ -262,7 +262,9 @@ def _drafted(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Checkpoint
     draft = draft_manifest(checkpoint, options, variant)
     if options.trim_vocab is None:
         return checkpoint, draft, ""
-    cut, trimmed = trim(checkpoint, options.trim_vocab, draft.prompts.values())
+    before = () if draft.embedding is None else draft.embedding.prompts.values()
+    templates = [*draft.prompts.values(), *(f"{prompt}{{text}}" for prompt in before if "{" not in prompt)]
+    cut, trimmed = trim(checkpoint, options.trim_vocab, templates)
     draft = draft_manifest(cut, options, variant)
     return cut, replace(draft, provenance={**draft.provenance, "vocabulary": asdict(trimmed)}), str(trimmed)
 

@@ -123,8 +123,10 @@ def consult(
     pairs = checkpoint.wanted.pairs
     chosen = [(task, paired(text) if pairs and isinstance(text, str) else text) for task, text in inputs]
     encodes = checkpoint.decoder is not None
-    rows = [row_of(tokenizer, draft.prompts.get(task), text, encodes=encodes) for task, text in chosen]
-    further = [row_of(tokenizer, None, paired(text) if pairs else text) for text in calibration]
+    behind = draft.embedding.prompt if draft.embedding is not None else ""
+    read = [(task, f"{behind}{text}" if behind else text) for task, text in chosen]
+    rows = [row_of(tokenizer, draft.prompts.get(task), text, encodes=encodes) for task, text in read]
+    further = [row_of(tokenizer, None, paired(text) if pairs else behind + text) for text in calibration]
     reference = reference_of(checkpoint)
     begun = reference.begun(rows, tokenizer.spec.eos_ids, BEGINNING_TOKENS) if encodes else []
     outputs, ranges = reference.logits_and_ranges([*(begun or rows), *further])

@@ -120,8 +120,11 @@ class Fields:
         if key in self._values:
             self.problem(key, f"must be {expected}, found {_kind(value)} {json.dumps(value)[:60]}")
 
-    def text(self, key: str) -> str:
-        value = self._take(key, _REQUIRED)
+    def text(self, key: str, *, required: bool = True) -> str:
+        """Text on one line; "" where it may be left out, or null, and is."""
+        value = self._take(key, _REQUIRED if required else None)
+        if value is None and not required:
+            return ""
         if isinstance(value, str) and value.strip() and not _CONTROL.search(value):
             return value
         self._wrong(key, "text on one line", value)

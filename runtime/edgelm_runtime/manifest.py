@@ -90,6 +90,25 @@ class DecoderSpec:
 
 
 @dataclass(frozen=True)
+class EmbeddingSpec:
+    """What is put before a text whose vector is wanted: one of `prompts` by its name.
+
+    `default_prompt_name` is that where none is named.
+    With `truncation` a text over the context is cut, as sentence-transformers does; else it is read in windows.
+    """
+
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    truncation: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> str:
+        """What stands before a text where no prompt is named."""
+        return "" if self.default_prompt_name is None else self.prompts[self.default_prompt_name]
+
+
+@dataclass(frozen=True)
 class Variant:
     """One graph: its precision, the providers and CPU flags (`device.isa_flags`) that it needs, its bytes.
 
@@ -147,6 +166,7 @@ class Manifest:
     problem_type: str = SINGLE_LABEL
     pairs: bool = False
     decoder: DecoderSpec | None = None
+    embedding: EmbeddingSpec | None = None
     aggregation: str = AGGREGATIONS[0]
     tags: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -173,6 +193,7 @@ class Manifest:
             **({} if self.aggregation == AGGREGATIONS[0] else {"aggregation": self.aggregation}),
             **({"tags": dict(self.tags)} if self.tags else {}),
             **({} if self.decoder is None else {"decoder": _plain(self.decoder)}),
+            **({} if self.embedding is None else {"embedding": _plain(self.embedding)}),
             "tokenizer": _plain_tokenizer(self.tokenizer),
             "prompts": dict(self.prompts),
             "generation": dict(self.generation),
@@ -185,7 +206,7 @@ class Manifest:
         return json.dumps({**known, **self.extra, **known}, ensure_ascii=False, indent=2) + "\n"
 
 
-def _plain(part: FileEntry | DecoderSpec | Variant) -> dict[str, Any]:
+def _plain(part: FileEntry | DecoderSpec | EmbeddingSpec | Variant) -> dict[str, Any]:
     """A part as a JSON object, its unknown fields at the end."""
     values = {key: value for key, value in vars(part).items() if key != "extra" and value != ""}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
@@ -246,6 +267,7 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         problem_type=fields.choice("problem_type", PROBLEM_TYPES),
         pairs=fields.flag("pairs"),
         decoder=_decoder(fields.part("decoder")) if "decoder" in values else None,
+        embedding=_embedding(fields.part("embedding")) if "embedding" in values else None,
         aggregation=fields.choice("aggregation", AGGREGATIONS),
         tags=fields.mapping("tags", required=False),
         extra=fields.rest(),
@@ -308,6 +330,17 @@ def _decoder(fields: Fields) -> DecoderSpec:
     )
 
 
+def _embedding(fields: Fields) -> EmbeddingSpec:
+    prompts = fields.mapping("prompts", required=False)
+    for name, prompt in prompts.items():
+        if not isinstance(prompt, str):
+            fields.problem(f"prompts[{name!r}]", "must be a string")
+    default = fields.text("default_prompt_name", required=False)
+    if default and default not in prompts:
+        fields.problem("default_prompt_name", f"must be one of the prompts, found {default!r}")
+    return EmbeddingSpec(prompts, default or None, fields.flag("truncation"), fields.rest())
+
+
 def _files(values: dict[str, Any], problems: list[str]) -> dict[str, FileEntry]:
     files: dict[str, FileEntry] = {}
     for name, entry in values.items():
@@ -346,6 +379,8 @@ def _disagreements(manifest: Manifest) -> list[str]:
     wrong = [tag for tag in manifest.tags.values() if not isinstance(tag, str) or not _TAG.fullmatch(tag)]
     if wrong:
         problems.append(f"tags must be O, or B-, I-, E- or S- and a name, found {str(wrong[0])[:60]!r}")
+    if manifest.embedding is not None and manifest.task != "feature-extraction":
+        problems.append(f"embedding belongs to feature-extraction, and the task is {manifest.task}")
     names = [variant.name for variant in manifest.variants]
     if len(set(names)) != len(names):
         problems.append(f"variants must have different names, found {', '.join(names)}")

@@ -60,6 +60,17 @@ class Encoded:
     suffix: list[int]
     type_ids: list[int]
 
+    def after(self, characters: int) -> Encoded:
+        """The same with the tokens of the first characters, a prompt, as a part of what stands before the content.
+
+        A token across the border is content. Offsets are counted from the border.
+        """
+        if not characters:
+            return self
+        cut = next((place for place, end in enumerate(self.ends) if end > characters), len(self.ids))
+        starts, ends = ([max(0, place - characters) for place in places[cut:]] for places in (self.starts, self.ends))
+        return Encoded(self.ids[cut:], starts, ends, self.prefix + self.ids[:cut], self.suffix, self.type_ids)
+
     def window(self, first: int, last: int) -> tuple[list[int], list[int]]:
         """Ids and segments of the tokens `first` to `last`, less one, with what stands around them."""
         begin, end = len(self.prefix), len(self.prefix) + len(self.ids)

@@ -194,3 +194,72 @@ def test_a_diagnosis_says_what_happens_after_the_transformer(tmp_path: Path, bas
         "feature-extraction with max + mean pooling, a layer norm, "
         "a layer of 20 (GELU, added to what it reads), normalized"
     )
+
+
+PROMPTS = {"query": "nike max: ", "passage": "soft fabric and", "document": ""}
+
+
+def test_prompts_are_those_of_sentence_transformers(tmp_path: Path, base: Path) -> None:
+    after = modules.Pooling(64, "mean"), modules.Normalize()
+    model = saved(tmp_path / "model", base, *after, prompts=PROMPTS, default_prompt_name="query")
+    export(ExportOptions(tmp_path / "model", tmp_path / "bundle", precision="fp32"))
+    answer = load(tmp_path / "bundle")
+    assert answer.prompts == PROMPTS
+    for name in (None, *PROMPTS):
+        expected = model.encode(list(TEXTS), prompt_name=name)
+        np.testing.assert_allclose(answer.vectors(TEXTS, prompt_name=name), expected, rtol=0, atol=ACCEPTED)
+        one = answer(TEXTS[0], prompt_name=name)
+        np.testing.assert_allclose(one.embedding, expected[0], rtol=0, atol=ACCEPTED)
+    assert np.abs(answer.vectors(TEXTS) - answer.vectors(TEXTS, prompt_name="document")).max() > 0.01
+    assert answer.infer(answer.tokenize(TEXTS[0])) == pytest.approx(answer(TEXTS[0]).embedding)
+
+
+def test_a_text_over_the_length_is_cut_behind_its_prompt(tmp_path: Path, base: Path) -> None:
+    model = saved(tmp_path / "model", base, modules.Pooling(64, "mean"), prompts={"query": "soft fabric: "})
+    model.max_seq_length = 20
+    model.save(str(tmp_path / "model"), create_model_card=False)
+    export(ExportOptions(tmp_path / "model", tmp_path / "bundle", precision="fp32"))
+    answer, text = load(tmp_path / "bundle"), "it arrived late, the box was broken and nobody answered. " * 9
+    for name in (None, "query"):
+        found = answer(text, prompt_name=name)
+        assert (found.windows, found.tokens) == (1, 20)
+        assert f"of {len(text)} characters were read" in found.notes[-1]
+        expected = model.encode(text, prompt_name=name)
+        np.testing.assert_allclose(found.embedding, expected, rtol=0, atol=ACCEPTED)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prompts": {"query": 1}}, "prompts = {'query': 1} is not honoured by this exporter; accepted: an object of"),
+        ({"prompts": ["query: "]}, r"prompts = \['query: '\] is not honoured"),
+        ({"default_prompt_name": "query"}, r"default_prompt_name = 'query' .* one of the prompts \(none\)"),
+        ({"truncate_dim": 32}, "truncate_dim = 32 is not honoured"),
+        ({"model_type": "SparseEncoder"}, "model_type = 'SparseEncoder' is not honoured"),
+    ],
+)
+def test_settings_of_the_whole_model_are_refused_by_name(
+    tmp_path: Path, base: Path, settings: dict[str, Any], message: str
+) -> None:
+    saved(tmp_path / "model", base, modules.Pooling(64, "mean"))
+    (tmp_path / "model" / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    with pytest.raises(UnsupportedCheckpoint, match=f"config_sentence_transformers.json: {message}"):
+        load_checkpoint(tmp_path / "model")
+
+
+def test_prompts_that_are_not_pooled_are_refused_where_there_are_any(tmp_path: Path, base: Path) -> None:
+    apart = modules.Pooling(64, "mean", include_prompt=False)
+    model = saved(tmp_path / "plain", base, apart)
+    np.testing.assert_allclose(vectors(tmp_path / "plain"), model.encode(list(TEXTS)), rtol=0, atol=ACCEPTED)
+    saved(tmp_path / "model", base, apart, prompts={"query": "q: "})
+    with pytest.raises(UnsupportedCheckpoint, match=r"1_Pooling/config\.json: include_prompt = False is not honoured"):
+        load_checkpoint(tmp_path / "model")
+
+
+def test_a_diagnosis_names_the_prompts(tmp_path: Path, base: Path) -> None:
+    saved(tmp_path / "model", base, modules.Pooling(64, "mean"), prompts=PROMPTS, default_prompt_name="query")
+    (task,) = [found.text for found in diagnose(Origin(tmp_path / "model")).findings if found.check == "task"]
+    assert task == (
+        "feature-extraction with mean pooling, the prompt 'passage' ('soft fabric and'), "
+        "the prompt 'query' ('nike max: '), 'query' by default"
+    )

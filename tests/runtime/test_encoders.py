@@ -106,10 +106,10 @@ def tagger(tmp_path: Path) -> Bundle:
     )  # fmt: skip
 
 
-def embedder(folder: Path, golden: Any = None) -> Bundle:
+def embedder(folder: Path, golden: Any = None, **fields: Any) -> Bundle:
     rows = np.random.default_rng(0).normal(size=(len(VOCABULARY), 4))
     model = graph(rows, "embedding", pooled=True)
-    return bundle(folder, model, golden, task="feature-extraction", serves=("embed",), labels=())
+    return bundle(folder, model, golden, task="feature-extraction", serves=("embed",), labels=(), **fields)
 
 
 def pair_bundle(folder: Path) -> Bundle:

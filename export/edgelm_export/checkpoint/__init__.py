@@ -15,7 +15,7 @@ from edgelm_export.architecture import graph_kind
 from edgelm_export.checkpoint.checks import require
 from edgelm_export.checkpoint.reading import PROMPTS_FILE, Reading
 from edgelm_export.checkpoint.weights import Safetensors
-from edgelm_runtime.manifest import DecoderSpec, TokenizerSpec
+from edgelm_runtime.manifest import DecoderSpec, EmbeddingSpec, TokenizerSpec
 
 __all__ = ["PROMPTS_FILE", "Checkpoint", "load_checkpoint"]
 
@@ -41,6 +41,7 @@ class Checkpoint:
     generation: Mapping[str, Any]
     kept_ids: NDArray[np.int64] | None = None
     decoder: DecoderSpec | None = None
+    embedding: EmbeddingSpec | None = None
 
     @property
     def task(self) -> str:
@@ -79,5 +80,5 @@ def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path()
         reading.folder, reading.config, reading.family, reading.weights, tokenizer.json,
         replace(tokenizer.spec, special_tokens=reading.special_tokens),
         reading.wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
-        decoder=reading.decoder,
+        decoder=reading.decoder, embedding=reading.embedding,
     )  # fmt: skip

@@ -101,6 +101,10 @@ def _task(reading: Reading) -> str:
     if sentence is None:
         raise Note(f"{reading.task} with mean pooling: the folder has no modules.json that says otherwise")
     parts = [f"{' + '.join(sentence.poolings)} pooling", *map(_described, reading.layers)]
+    spec = sentence.embedding
+    given = {name: prompt for name, prompt in spec.prompts.items() if prompt}
+    parts += [f"the prompt {name!r} ({prompt!r})" for name, prompt in given.items()]
+    parts += [f"{spec.default_prompt_name!r} by default"] if spec.prompt else []
     return f"{reading.task} with {', '.join(parts)}"
 
 

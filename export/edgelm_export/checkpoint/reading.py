@@ -27,7 +27,7 @@ from edgelm_export.checkpoint.sentence import Sentence, read_sentence
 from edgelm_export.checkpoint.tokenizer import ReadTokenizer, read_tokenizer
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
-from edgelm_runtime.manifest import PARSE, SINGLE_LABEL, TEXT, DecoderSpec
+from edgelm_runtime.manifest import PARSE, SINGLE_LABEL, TEXT, DecoderSpec, EmbeddingSpec
 
 PROMPTS_FILE = "prompts.json"
 GENERATORS = ("text-generation", "text2text-generation")
@@ -86,6 +86,11 @@ class Reading:
         if self.sentence is None or not self.sentence.layers:
             return ()
         return read_layers(self.sentence.layers, len(self.sentence.poolings) * hidden_size(self.config))
+
+    @cached_property
+    def embedding(self) -> EmbeddingSpec | None:
+        """The prompts of a sentence-transformers folder, and that it cuts long texts."""
+        return None if self.sentence is None else self.sentence.embedding
 
     @cached_property
     def weights(self) -> Safetensors:

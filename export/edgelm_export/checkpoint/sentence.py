@@ -10,6 +10,7 @@ from typing import Any
 from edgelm_export.checkpoint.config import read_json, read_json_array
 from edgelm_export.families import POOLINGS, refuse
 from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.manifest import EmbeddingSpec
 
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"
@@ -54,6 +55,7 @@ class Sentence:
     layers: tuple[Module, ...]
     max_tokens: int | None
     lowercase: bool
+    embedding: EmbeddingSpec
 
 
 def read_sentence(folder: Path) -> Sentence | None:
@@ -66,12 +68,14 @@ def read_sentence(folder: Path) -> Sentence | None:
         return None
     modules = _modules(folder / MODULES)
     _check_order(folder / MODULES, [module.kind for module in modules])
-    _check_prompt(folder)
     transformer, pooling, *layers = modules
-    settings = _transformer_settings(transformer.folder)
+    settings, embedding = _transformer_settings(transformer.folder), _embedding(folder / SETTINGS)
+    config = pooling.folder / "config.json"
+    if any(embedding.prompts.values()) and read_json(config).get("include_prompt") is False:
+        raise refuse("include_prompt", False, "true where there are prompts: their tokens are pooled, too", config)
     return Sentence(
-        transformer.folder, _poolings(pooling.folder / "config.json"), tuple(layers), _limit(settings),
-        bool(settings.get("do_lower_case")),
+        transformer.folder, _poolings(config), tuple(layers), _limit(settings), bool(settings.get("do_lower_case")),
+        embedding,
     )  # fmt: skip
 
 
@@ -163,14 +167,27 @@ def _poolings(path: Path) -> tuple[str, ...]:
     return tuple(modes)
 
 
-def _check_prompt(folder: Path) -> None:
-    config = read_optional(folder / SETTINGS)
-    name = config.get("default_prompt_name")
-    if name and (config.get("prompts") or {}).get(name):
-        raise UnsupportedCheckpoint(
-            f"{folder}: default_prompt_name = {name!r} puts words before every text, which is not honoured; accepted: "
-            "null, with the words in your texts"
+def _embedding(path: Path) -> EmbeddingSpec:
+    """What is put before a text; one over the length is cut.
+
+    Raises:
+        UnsupportedCheckpoint: prompts that are no texts, a default that is none of them, or vectors that are cut.
+    """
+    settings = read_optional(path)
+    prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
+        raise refuse("prompts", prompts, "an object of strings", path)
+    if default is not None and default not in prompts:
+        raise refuse(
+            "default_prompt_name", default, f"null, or one of the prompts ({', '.join(prompts) or 'none'})", path
         )
+    if settings.get("truncate_dim") is not None:
+        raise refuse(
+            "truncate_dim", settings["truncate_dim"], "null: take the first numbers of a vector yourself", path
+        )
+    if settings.get("model_type", "SentenceTransformer") != "SentenceTransformer":
+        raise refuse("model_type", settings["model_type"], "SentenceTransformer", path)
+    return EmbeddingSpec(prompts, default, truncation=True)
 
 
 def read_optional(path: Path) -> dict[str, Any]:

@@ -54,27 +54,20 @@ class Encoder(Observed, ABC, Generic[Result]):
         `progress` is called with the number of texts done so far. Raises InputError, naming the first text by its
         number from 1, before anything is inferred.
         """
-        readings = []
-        for number, read in enumerate(map(self._try_read, texts), start=1):
-            if isinstance(read, InputError):
-                raise InputError(f"text {number}: {read}") from read
-            readings.append(read)
-        return self._answers(readings, progress)
+        return self._answers(self._all_read(texts), progress)
 
     def try_batch(self, texts: Iterable[Text], *, progress: Progress | None = None) -> list[Result | InputError]:
         """Like `batch`, with the InputError in the place of the result for a text that cannot be accepted."""
-        read = [self._try_read(text) for text in texts]
-        answers = iter(self._answers([one for one in read if isinstance(one, Reading)], progress))
-        return [next(answers) if isinstance(one, Reading) else one for one in read]
+        return self._tried(texts, progress)
 
     def receipt(self) -> Receipt:
         """How the bundle was loaded: variant, device, nodes by provider, threads, and why."""
         return self.engine.receipt()
 
     def tokenize(self, text: str) -> list[int]:
-        """First stage: token ids with special tokens, not cut to the context."""
+        """First stage: token ids with special tokens, behind the bundle's default prompt, not cut to the context."""
         cleaned, _ = checked(text)
-        return self.tokenizer.encode(cleaned)
+        return self.tokenizer.encode(self.reader.prompt() + cleaned)
 
     def windows(self, text: Text) -> list[list[int]]:
         """The rows that the model reads for `text`: one, or overlapping ones for a text over the context."""
@@ -122,9 +115,24 @@ class Encoder(Observed, ABC, Generic[Result]):
         self.rows.in_pool(infer_row, [len(row.ids) for row in listed])
         return found
 
-    def _try_read(self, text: Text) -> Reading | InputError:
+    def _all_read(self, texts: Iterable[Text], prompt_name: str | None = None) -> list[Reading]:
+        readings = []
+        for number, read in enumerate((self._try_read(text, prompt_name) for text in texts), start=1):
+            if isinstance(read, InputError):
+                raise InputError(f"text {number}: {read}") from read
+            readings.append(read)
+        return readings
+
+    def _tried(
+        self, texts: Iterable[Text], progress: Progress | None, prompt_name: str | None = None
+    ) -> list[Result | InputError]:
+        read = [self._try_read(text, prompt_name) for text in texts]
+        answers = iter(self._answers([one for one in read if isinstance(one, Reading)], progress))
+        return [next(answers) if isinstance(one, Reading) else one for one in read]
+
+    def _try_read(self, text: Text, prompt_name: str | None) -> Reading | InputError:
         try:
-            return self.reader.read(text)
+            return self.reader.read(text, prompt_name)
         except InputError as error:
             return error
 

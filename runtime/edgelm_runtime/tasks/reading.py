@@ -9,6 +9,7 @@ from typing import Any
 
 from ..bundle import Bundle
 from ..errors import BundleRejected, InputError
+from ..manifest import EmbeddingSpec
 from ..script import language_of
 from ..timing import ended
 from ..tokenizer import Encoded, TextTokenizer, checked
@@ -53,17 +54,20 @@ class Reader:
         self.tokenizer = TextTokenizer(bundle.read(manifest.tokenizer.file), manifest.tokenizer)
         self.languages = manifest.languages
         self.pairs = manifest.pairs
+        self.embedding = manifest.embedding or EmbeddingSpec()
         self._splits = manifest.task == "token-classification"
         self._context = manifest.tokenizer.max_tokens
         self._room = self._content_room()
 
-    def read(self, given: Text) -> Reading:
+    def read(self, given: Text, prompt_name: str | None = None) -> Reading:
         """Check and tokenize one input, and lay its windows.
 
-        Of a pair the first text stands whole in every window. Raises InputError for an empty, blank or too long text, a
-        pair where one text is read, one text where a pair is, and a first text that leaves too little room.
+        Of a pair the first text stands whole in every window, and so does the prompt of an embedding. Raises InputError
+        for an empty, blank or too long text, a pair where one text is read, one text where a pair is, a first text or a
+        prompt that leaves too little room, and a prompt that is not there.
         """
         start = perf_counter()
+        prompt = self.prompt(prompt_name)
         words = Words.of(given) if self._splits else None
         before, text = self._texts(given) if words is None else (None, words.text)
         notes: tuple[str, ...] = ()
@@ -74,13 +78,14 @@ class Reader:
         # The longest text whose tokens could all be read, so that a megabyte costs no more than it can be used for.
         cut = cleaned[: MAX_WINDOWS * self._room * _CHARACTERS_PER_TOKEN]
         if words is None:
-            parts = self.tokenizer.encode_parts(cut, before)
+            parts = self.tokenizer.encode_parts(prompt + cut, before).after(len(prompt))
         else:
             words = words.until(len(cut))
             parts = self.tokenizer.encode_words(words.words, words.starts)
         if not parts.ids:
             raise InputError("the text has no character that the model's tokenizer reads; give visible characters")
-        spans = window_spans(len(parts.ids), self._room_beside(parts), MAX_WINDOWS)
+        most = 1 if self.embedding.truncation else MAX_WINDOWS
+        spans = window_spans(len(parts.ids), self._room_beside(parts, prompt), most)
         read = parts.ends[spans[-1][1] - 1] if spans[-1][1] < len(parts.ids) else len(cut)
         notes += self._window_notes(len(spans), read, len(cleaned))
         language = language_of(cut)
@@ -89,6 +94,14 @@ class Reader:
             notes += (f"the text looks like {language}, the bundle was trained for {spoken}",)
         rows = [Row(*parts.window(*span)) for span in spans]
         return Reading(cut, parts, spans, rows, language, notes, ended("tokenize", start))
+
+    def prompt(self, name: str | None = None) -> str:
+        """What is put before a text: the prompt of that name, or the default. Raises InputError for another."""
+        prompts, name = self.embedding.prompts, self.embedding.default_prompt_name if name is None else name
+        if name is not None and name not in prompts:
+            known = ", ".join(prompts) or "none"
+            raise InputError(f"the bundle has no prompt {name!r}; it has {known}. Put other words into the text itself")
+        return "" if name is None else prompts[name]
 
     def _texts(self, given: Any) -> tuple[Any, Any]:
         """The first text of a pair, or None, and the text that is cut into windows."""
@@ -106,10 +119,15 @@ class Reader:
             raise InputError("one text was given, the bundle reads pairs: (text, text_pair), or --pair TEXT")
         return None, given
 
-    def _room_beside(self, parts: Encoded) -> int:
+    def _room_beside(self, parts: Encoded, prompt: str) -> int:
         """Tokens of the context that are left for a window of the text."""
         room = self._context - len(parts.prefix) - len(parts.suffix)
-        if room < min(len(parts.ids), self._room // 4):
+        if prompt and room < 1:
+            raise InputError(
+                f"the prompt {prompt[:40]!r} fills the context of {self._context} tokens and leaves no room for the "
+                "text; name another prompt"
+            )
+        if not prompt and room < min(len(parts.ids), self._room // 4):
             raise InputError(
                 f"the first text takes {self._context - room:,} of the context's {self._context} tokens and leaves "
                 f"{max(room, 0)} for the second, which needs {self._room // 4}; shorten the first text"
