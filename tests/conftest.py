@@ -21,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "trial: a tokenizer that is new is tried in a process of its own")
     if config.getoption("--exact-products"):
         os.environ["EDGELM_EXACT_PRODUCTS"] = "1"  # reaches the programs that tests start, too
 
@@ -38,6 +39,13 @@ def own_memory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     folder = tmp_path_factory.mktemp("memory")
     monkeypatch.setenv("EDGELM_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def untried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process for every tokenizer of every test; those marked `trial` are about it."""
+    if "trial" not in request.keywords:
+        monkeypatch.setattr("edgelm_runtime.vetting.trial.is_tried", lambda data, file: False)
 
 
 @pytest.fixture(scope="session")

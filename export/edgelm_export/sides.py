@@ -20,6 +20,7 @@ from edgelm_runtime.loader import load
 from edgelm_runtime.tasks import ENCODERS
 from edgelm_runtime.tasks.reading import Text
 from edgelm_runtime.tokenizer import TextTokenizer
+from edgelm_runtime.vetting.trial import tokenizer_content
 
 ROUNDS = 3
 TIMED = 12  # texts of each round
@@ -147,7 +148,7 @@ def check_token_ids(side: Side, texts: Sequence[str]) -> None:
         return
     manifest = side.bundle.manifest
     mine = TextTokenizer(side.checkpoint.tokenizer_json, side.checkpoint.tokenizer)
-    other = TextTokenizer(side.bundle.read(manifest.tokenizer.file), manifest.tokenizer)
+    other = TextTokenizer(tokenizer_content(side.bundle), manifest.tokenizer)
     for text in texts:
         if mine.encode(text) != other.encode(text):
             raise InputError(

@@ -11,6 +11,13 @@ from .workers import foreign
 _SHOWN = 300
 
 
+def library_version() -> str:
+    """The version of `tokenizers`."""
+    import tokenizers
+
+    return str(tokenizers.__version__)
+
+
 class GuardedTokenizer:
     """A `tokenizers.Tokenizer` with the methods that edgelm uses, and their names; safe to share between threads.
 
@@ -28,7 +35,7 @@ class GuardedTokenizer:
             inner.no_truncation()
             inner.no_padding()
         except BaseException as error:
-            if not _foreign(error):
+            if not is_foreign(error):
                 raise
             raise BundleRejected(
                 f"{file} is not a tokenizer that this runtime reads ({_reason(error)}); export the bundle again",
@@ -103,14 +110,14 @@ def _guarded(what: str, work: Callable[..., Any], *given: Any, **named: Any) -> 
     try:
         return foreign(work, *given, **named)
     except BaseException as error:
-        if not _foreign(error):
+        if not is_foreign(error):
             raise
         raise TokenizerFailed(
             f"the bundle's tokenizer cannot {what} ({_reason(error)}); change the text, or export the bundle again"
         ) from error
 
 
-def _foreign(error: BaseException) -> bool:
+def is_foreign(error: BaseException) -> bool:
     """Whether the library raised it: its panics derive from BaseException, as Ctrl-C and an exit do."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 

@@ -246,7 +246,7 @@ def test_a_context_without_room_is_refused(tmp_path: Path) -> None:
 def test_a_graph_or_tokenizer_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleRejected, match="the graph is refused"):
         Sentiment(changed(tmp_path / "a", lambda m: m, model__onnx=b"junk"))
-    with pytest.raises(BundleRejected, match=r"tokenizer\.json is not a tokenizer"):
+    with pytest.raises(BundleRejected, match=r"tokenizer\.json is refused"):
         Sentiment(changed(tmp_path / "b", lambda m: m, tokenizer__json=b"junk"))
 
 

@@ -135,7 +135,7 @@ def generation_defaults(folder: Path, task: str) -> dict[str, Any]:
     return {name: stored[name] for name in fields if stored.get(name) is not None}
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """What a library raised, in one line; that code should be trusted is no advice of ours."""
     said = " ".join(str(error).split())
     if "trust_remote_code" in said:

@@ -11,8 +11,10 @@ from typing import Any
 from edgelm_export.checkpoint.config import reason_of
 from edgelm_export.checkpoint.ends import end_tokens
 from edgelm_export.encoder import padding_row
-from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.errors import BundleRejected, UnsupportedCheckpoint
+from edgelm_runtime.guarded import is_foreign
 from edgelm_runtime.manifest import TokenizerSpec
+from edgelm_runtime.vetting.tokenizer import check_tokenizer
 
 _CONTEXTS = ("max_position_embeddings", "n_positions")
 _RELATIVE = 512  # the context of a T5, which knows distances alone and could read any: what most were trained with
@@ -55,7 +57,9 @@ def read_tokenizer(
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises whatever its parsers raise
+    except BaseException as error:  # transformers raises whatever its parsers raise, panics of tokenizers included
+        if not is_foreign(error):
+            raise
         raise UnsupportedCheckpoint(f"{folder}: transformers cannot load its tokenizer ({reason_of(error)})") from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -78,10 +82,16 @@ def read_tokenizer(
         pad_id=tokenizer.pad_token_id,
     )  # fmt: skip
     # Without indentation: a third of the bytes.
-    compact = json.dumps(json.loads(backend.to_str()), ensure_ascii=False, separators=(",", ":"))
+    compact = json.dumps(json.loads(backend.to_str()), ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        check_tokenizer(compact, spec.file)
+    except BundleRejected as error:
+        raise UnsupportedCheckpoint(
+            f"{folder}: the runtime would refuse its tokenizer: {error.found}; use a tokenizer without it"
+        ) from error
     told = "token_type_ids" in tokenizer.model_input_names
     segments = frozenset(backend.encode("a").type_ids), frozenset(backend.encode("a", "a").type_ids)
-    return ReadTokenizer(compact.encode(), spec, told, segments)
+    return ReadTokenizer(compact, spec, told, segments)
 
 
 def _lowers(normalizer: Any) -> bool:

@@ -23,6 +23,7 @@ from ..results import TextResult
 from ..script import language_of
 from ..session import Session
 from ..tokenizer import TextTokenizer
+from ..vetting.trial import tokenizer_content
 from .observed import Answers, Observed
 from .words import Words, absolute_terms
 from .writing import Account, Job, Reader
@@ -44,8 +45,7 @@ class Generation(Observed, ABC):
         manifest = bundle.manifest
         self.bundle = bundle
         self.answers = Answers()
-        data, prompts = bundle.read(manifest.tokenizer.file), manifest.prompts.values()
-        self.tokenizer = TextTokenizer(data, manifest.tokenizer, prompts)
+        self.tokenizer = TextTokenizer(tokenizer_content(bundle), manifest.tokenizer, manifest.prompts.values())
         self._template = manifest.prompts.get(self.task, "")
         self._defaults = self._read_defaults()
         self.context = manifest.tokenizer.max_tokens

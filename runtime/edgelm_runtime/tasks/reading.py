@@ -13,6 +13,7 @@ from ..manifest import EmbeddingSpec
 from ..script import language_of
 from ..timing import ended
 from ..tokenizer import Encoded, TextTokenizer, checked
+from ..vetting.trial import tokenizer_content
 from .presplit import Words
 from .rows import Row
 
@@ -51,7 +52,7 @@ class Reader:
 
     def __init__(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
-        self.tokenizer = TextTokenizer(bundle.read(manifest.tokenizer.file), manifest.tokenizer)
+        self.tokenizer = TextTokenizer(tokenizer_content(bundle), manifest.tokenizer)
         self.languages = manifest.languages
         self.pairs = manifest.pairs
         self.embedding = manifest.embedding or EmbeddingSpec()
