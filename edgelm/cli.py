@@ -12,6 +12,7 @@ import os
 import pkgutil
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -74,6 +75,21 @@ def _drop_unwritten_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Closed(io.TextIOBase):
+    """A stdout that was closed before the start (`>&-`, pythonw): whoever writes there is told so.
+
+    Its descriptor is taken, or the next file that is opened would be stdout for all that is written in C.
+    """
+
+    def __init__(self) -> None:
+        with suppress(OSError):
+            while os.open(os.devnull, os.O_RDWR) < 2:
+                continue
+
+    def write(self, text: str) -> int:
+        raise click.ClickException("stdout is closed; give it a file or a pipe, or write to a file with --output")
+
+
 @click.command(cls=CommandFolder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="edgelm", message="%(prog)s %(version)s")
 def cli() -> None:
@@ -91,7 +107,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the command; answers are UTF-8 whatever the locale says."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         cli.main(prog_name="edgelm")

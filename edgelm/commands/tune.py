@@ -23,7 +23,8 @@ def command(bundle: str, json: bool) -> None:
 
     What answers otherwise than the golden answers is refused. The memory is a file in EDGELM_HOME,
     or in the user's cache folder; --device auto uses it as long as this machine, onnxruntime and
-    the bundle stay the same. BUNDLE is a folder or the name of a default bundle; TASK tunes the
+    the bundle stay the same. Where another user answers than tunes, set EDGELM_HOME to one folder
+    for both. BUNDLE is a folder or the name of a default bundle; TASK tunes the
     default bundles that serve it.
     """
     from edgelm_runtime.bundle import open_bundle

@@ -13,7 +13,7 @@ from .device import AUTO
 from .errors import BundleNotFound, BundleRejected, EdgeLMError, InputError
 from .script import language_of
 from .tasks import TASKS
-from .tasks.observed import Answers, Observed
+from .tasks.observed import Answers, Observed, Origin
 
 
 class Answering(TypedDict, total=False):
@@ -46,6 +46,7 @@ def load(
     "[SEP]" and the like in a text are: "parse" reads them as such, as transformers does, "text" as other characters.
 
     When several default bundles serve a task, the model is a `Routed`: each text goes to the bundle of its language.
+    Pickled, a model is the way it was loaded, and loads again where it is read.
     Raises BundleNotFound, BundleRejected, DeviceError, and InputError for a `task` or an option that cannot be.
     """
     from .placement import LoadOptions
@@ -56,16 +57,21 @@ def load(
     if unknown:
         raise TypeError(f"load() got an unexpected keyword argument {min(unknown)!r}")
 
+    given = {**chosen.given(), **answering}
+    shipped = default_bundles()
+
     def make(bundle: Bundle, served: str) -> Any:
         # The golden answers are those of the bundle's own options, so they are asked for before.
-        return _answering(checked_here(bundle, served, chosen), served, answering)
+        model = _answering(checked_here(bundle, served, chosen), served, answering)
+        known = next((name for name, path in shipped.items() if path == bundle.path), os.path.abspath(bundle.path))
+        model.origin = Origin(known, {**given, "task": served}, bundle.sha256)
+        return model
 
     name = os.fspath(name_or_path)
     if name in TASKS:
         if task not in (None, name):
             raise InputError(f"the task is {name!r} by the first argument and {task!r} by `task`; give one of them")
-        return _load_default(name, make)
-    shipped = default_bundles()
+        return _load_default(name, make, Origin(name, given))
     folder = shipped.get(name, Path(name))
     if not folder.exists():
         raise BundleNotFound(
@@ -89,8 +95,8 @@ def _answering(model: Any, task: str, options: Answering) -> Any:
     return model
 
 
-def served_task(bundle: Bundle, task: str | None) -> str:
-    """The task to run a bundle for: `task` if it serves it, or the only one that it serves."""
+def known_tasks(bundle: Bundle) -> list[str]:
+    """The tasks of a bundle that this runtime has. Raises BundleRejected where there is none."""
     serves = bundle.manifest.serves
     known = [name for name in serves if name in TASKS]
     if not known:
@@ -101,6 +107,12 @@ def served_task(bundle: Bundle, task: str | None) -> str:
             expected=", ".join(TASKS),
             found=", ".join(serves),
         )
+    return known
+
+
+def served_task(bundle: Bundle, task: str | None) -> str:
+    """The task to run a bundle for: `task` if it serves it, or the only one that it serves."""
+    known = known_tasks(bundle)
     if task is None and len(known) == 1:
         return known[0]
     if task in known:
@@ -109,7 +121,7 @@ def served_task(bundle: Bundle, task: str | None) -> str:
     raise InputError(f"the bundle {bundle.manifest.name} serves {asked}; give `task`, one of {', '.join(known)}")
 
 
-def _load_default(task: str, make: Callable[[Bundle, str], Any]) -> Any:
+def _load_default(task: str, make: Callable[[Bundle, str], Any], origin: Origin) -> Any:
     bundles = [open_bundle(path, verify="lazy") for path in default_bundles().values()]
     serving = [bundle for bundle in bundles if task in bundle.manifest.serves]
     if not serving:
@@ -119,7 +131,9 @@ def _load_default(task: str, make: Callable[[Bundle, str], Any]) -> Any:
         )
     if len(serving) == 1:
         return make(serving[0], task)
-    return Routed(by_language(serving), task, make)
+    routed = Routed(by_language(serving), task, make)
+    routed.origin = origin
+    return routed
 
 
 def by_language(bundles: Iterable[Bundle]) -> dict[str, Bundle]:

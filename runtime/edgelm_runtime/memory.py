@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ from .ort import onnxruntime
 FORMAT = 1
 HOME_VARIABLE = "EDGELM_HOME"
 _MAX_BYTES = 100_000
+_EVERYONE_READS = 0o644
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,11 @@ def recall(bundle: Bundle) -> Recalled:
     """The choice for this bundle under these circumstances; a damaged or stale memory is ignored, and that is said."""
     try:
         path = file_for(bundle)
-        with path.open("rb") as opened:
-            data = opened.read(_MAX_BYTES + 1)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        data = _read(path)
+    except (FileNotFoundError, RuntimeError):  # RuntimeError: there is no home folder
         return Recalled()
+    except OSError as error:
+        return Recalled(notes=(f"the memory of edgelm tune cannot be read: ignored ({path}: {error.strerror})",))
     try:
         known = json.loads(data.decode("utf-8"))
         found, choice = known["circumstances"], known["choice"]
@@ -90,7 +94,10 @@ def recall(bundle: Bundle) -> Recalled:
 
 
 def remember(bundle: Bundle, choice: Choice, measured: list[Mapping[str, Any]]) -> Path:
-    """Write the choice, atomically. Raises OSError where the folder cannot be written."""
+    """Write the choice, atomically, for every user of this machine: who tunes is rarely who answers.
+
+    Raises OSError where the folder cannot be written, RuntimeError where there is no home folder.
+    """
     path = file_for(bundle)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -101,12 +108,26 @@ def remember(bundle: Bundle, choice: Choice, measured: list[Mapping[str, Any]]) 
         "measured": measured,
     }
     handle, name = tempfile.mkstemp(prefix=".tune-", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, ensure_ascii=False, indent=2)
-    Path(name).replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(content, stream, ensure_ascii=False, indent=2)
+        Path(name).chmod(_EVERYONE_READS)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
     return path
+
+
+def _read(path: Path) -> bytes:
+    """The beginning of a plain file; a pipe or a device that lies there is never waited for. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        return opened.read(_MAX_BYTES + 1)
 
 
 def _sound(choice: Choice) -> bool:
     texts = isinstance(choice.variant, str) and isinstance(choice.device, str)
-    return texts and type(choice.threads) is int and 1 <= choice.threads <= 1024
+    return texts and type(choice.threads) is int and 1 <= choice.threads <= usable_cores()

@@ -44,6 +44,10 @@ class LoadOptions:
                 f"threads is {given!r}, accepted is an integer from 1 to {MAX_THREADS}, or None for the default"
             )
 
+    def given(self) -> dict[str, Any]:
+        """The options that `load` has, by their names."""
+        return {name: value for name, value in asdict(self).items() if name != "trace"}
+
 
 DEFAULTS = LoadOptions()
 

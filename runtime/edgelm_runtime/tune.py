@@ -14,10 +14,10 @@ from .bundle import Bundle
 from .device import CPU, Device, parse_device, runs_here
 from .errors import BundleRejected, DeviceError
 from .goldens import golden_inputs, replay
+from .loader import known_tasks
 from .machine import default_threads, usable_cores
 from .manifest import Variant
 from .placement import LoadOptions
-from .tasks import TASKS
 from .tasks.reading import Text
 from .verify import made
 
@@ -48,12 +48,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was measured, the choice, and the file that remembers it."""
+    """What was measured, the choice, and the file that remembers it; None with the `problem` that kept it from that."""
 
     bundle: str
     candidates: Sequence[Candidate]
     choice: memory.Choice
-    file: Path
+    file: Path | None
+    problem: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -61,7 +62,8 @@ class Tuning:
         return {
             "bundle": self.bundle,
             "choice": asdict(self.choice),
-            "file": str(self.file),
+            "file": None if self.file is None else str(self.file),
+            "problem": self.problem,
             "candidates": measured,
         }
 
@@ -74,15 +76,18 @@ class Tuning:
             result = one.refused if one.ms is None else f"{one.ms:.2f} ms"
             mark = "*" if chosen else " "
             lines.append(f"{mark} {one.variant:<14} {one.device:<14} {one.threads} threads  {' '.join(result.split())}")
-        return "\n".join([*lines, f"remembered in {self.file}; --device auto uses it"])
+        last = self.problem if self.file is None else f"remembered in {self.file}; --device auto uses it"
+        return "\n".join([*lines, last])
 
 
 def tune(bundle: Bundle, seen: Callable[[Candidate], None] = lambda candidate: None) -> Tuning:
     """Measure every candidate, refuse those that answer otherwise than the goldens, and remember the fastest.
 
-    `seen` is given each candidate once it is measured. Raises BundleRejected where none answers as it should, and
-    DeviceError where none runs.
+    `seen` is given each candidate once it is measured. Raises BundleRejected where none answers as it should, or where
+    this runtime has none of the bundle's tasks, and DeviceError where none runs. Where the choice cannot be written
+    down the result says why.
     """
+    known_tasks(bundle)
     candidates = []
     for variant, device, threads in ways(bundle):
         candidate = _measure(bundle, LoadOptions(str(device), variant.name, threads))
@@ -100,7 +105,14 @@ def tune(bundle: Bundle, seen: Callable[[Candidate], None] = lambda candidate: N
         if ms < best_ms * MARGIN:
             best_ms, best = ms, one
     choice = memory.Choice(best.variant, best.device, best.threads)
-    file = memory.remember(bundle, choice, [one.to_dict() for one in candidates])
+    try:
+        file = memory.remember(bundle, choice, [one.to_dict() for one in candidates])
+    except (OSError, RuntimeError) as error:
+        problem = (
+            f"not remembered: {error}; set {memory.HOME_VARIABLE} to a folder that can be written, for this command "
+            "and for the program that answers, or give that the variant and the threads (--variant, --threads)"
+        )
+        return Tuning(bundle.manifest.name, candidates, choice, None, problem)
     return Tuning(bundle.manifest.name, candidates, choice, file)
 
 
@@ -124,7 +136,7 @@ def thread_counts() -> list[int]:
 def _measure(bundle: Bundle, options: LoadOptions) -> Candidate:
     name, threads = str(options.variant), options.threads or 1
     try:
-        models = {task: made(bundle, task, options) for task in bundle.manifest.serves if task in TASKS}
+        models = {task: made(bundle, task, options) for task in known_tasks(bundle)}
         for task, model in models.items():
             replay(bundle, task, model)
         inputs = {task: golden_inputs(bundle, task, model) for task, model in models.items()}

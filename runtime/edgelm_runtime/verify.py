@@ -12,9 +12,10 @@ from .bundle import Bundle, open_bundle
 from .device import AUTO, CPU, runs_here
 from .errors import BundleRejected, TokenizerFailed
 from .goldens import SCORE_TOLERANCE, replay
+from .loader import known_tasks
 from .machine import cpu_name, machine_kind
 from .placement import DEFAULTS, LoadOptions, with_note
-from .tasks import TASKS, task_class
+from .tasks import task_class
 from .timing import Stopwatch
 
 
@@ -66,13 +67,7 @@ def verify_bundle(path: str | Path, options: LoadOptions = DEFAULTS) -> VerifyRe
     """
     start = perf_counter()
     bundle = open_bundle(Path(path), verify="all")
-    models = {task: made(bundle, task, options) for task in bundle.manifest.serves if task in TASKS}
-    if not models:
-        raise BundleRejected(
-            f"{bundle.manifest.name} serves {', '.join(bundle.manifest.serves)}, this runtime has {', '.join(TASKS)}; "
-            "install a newer edgelm",
-            what="serves",
-        )
+    models = {task: made(bundle, task, options) for task in known_tasks(bundle)}
     replays = [replay(bundle, task, model) for task, model in models.items()]
     differences = [one.score_difference for one in replays if one.score_difference is not None]
     receipt = next(iter(models.values())).receipt()

@@ -79,6 +79,25 @@ def test_a_full_disk_is_one_line(tiny_classifier: Path, environment: dict[str, s
     assert "No space left" in done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX closes it")
+@pytest.mark.parametrize("command", ["run sentiment good", "run sentiment good --json", "inspect sentiment", "--help"])
+def test_a_stdout_that_is_closed_is_one_line(command: str, environment: dict[str, str]) -> None:
+    call = f'exec "{sys.executable}" -m edgelm {command} >&-'
+    done = subprocess.run(["bash", "-c", call], env=environment, capture_output=True, encoding="utf-8", timeout=60)
+    expected = "Error: stdout is closed; give it a file or a pipe, or write to a file with --output\n"
+    assert (done.returncode, done.stderr) == (1, expected)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX closes it")
+def test_without_stdout_and_stderr_a_file_is_written(environment: dict[str, str], tmp_path: Path) -> None:
+    """As from cron, or from a program without a console."""
+    path = tmp_path / "answers.jsonl"
+    call = f'exec "{sys.executable}" -m edgelm run sentiment good --output "{path}" <&- >&- 2>&-'
+    done = subprocess.run(["bash", "-c", call], env=environment, timeout=60)
+    assert done.returncode == 0
+    assert [json.loads(line)["label"] for line in path.read_text("utf-8").splitlines()] == ["positive"]
+
+
 def test_answers_are_utf8_in_any_locale(start: Start, tiny_classifier: Path) -> None:
     settings = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "latin-1"}
     process = start("inspect", tiny_classifier, "--json", **settings)

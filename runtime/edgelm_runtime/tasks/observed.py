@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+from ..errors import BundleRejected
+
 WINDOW = 1024
 MOST = 100_000  # answers that one profile keeps: some 50 MB
 
@@ -97,10 +99,40 @@ class Profile:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """How a model was loaded: what a pickled one is. `sha256` is the bundle's, "" where the text decides on it."""
+
+    name: str
+    options: Mapping[str, Any]
+    sha256: str = ""
+
+    def load(self) -> Any:
+        """A model that is loaded the same way, here. Raises BundleRejected where another bundle has that name here."""
+        from ..loader import load
+
+        model = load(self.name, **self.options)
+        if self.sha256 and model.bundle.sha256 != self.sha256:
+            raise BundleRejected(
+                f"a model of the bundle {self.name} was pickled, and the bundle here is another; copy the same one to "
+                "both places",
+                what=self.name,
+                expected=f"sha256 {self.sha256}",
+                found=f"sha256 {model.bundle.sha256}",
+            )
+        return model
+
+
 class Observed:
-    """What every model offers to those who watch it."""
+    """What every model offers to those who watch it. Pickled it is its origin, and loads again where it is read."""
 
     answers: Answers
+    origin: Origin | None = None
+
+    def __reduce__(self) -> tuple[Callable[[Origin], Any], tuple[Origin]]:
+        if self.origin is None:
+            raise TypeError("only a model that edgelm.load gave can be pickled: it is loaded again where it is read")
+        return Origin.load, (self.origin,)
 
     def latency(self) -> Latency | None:
         """Milliseconds of the last answers, p50 and p99; None before the first. Always on, and bounded."""
