@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelm_export.class_report import ClassReport, entity_metrics, label_metrics, of_classes, of_entities, of_labels
 from edgelm_export.evaluation import Each, Evaluation, Example, Metrics, nothing
-from edgelm_export.finetune.data import Row, label_id
+from edgelm_export.finetune.data import Row, label_id, where
+from edgelm_export.finetune.spans import Span, trimmed
 from edgelm_export.metrics import classification_metrics
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.manifest import MULTI_LABEL, REGRESSION, Manifest
@@ -19,7 +21,6 @@ from edgelm_runtime.tasks.reading import Text
 
 Infer = Callable[[tokens.Row], tokens.Values]
 Answer = tuple[str, float]  # what is compared with another model's, and its score in percent
-Span = tuple[str, int, int]
 
 
 def evaluate_encoder(model: Any, rows: Sequence[Row], infer: Infer, each: Each = nothing) -> Evaluation:
@@ -36,18 +37,39 @@ def evaluate_encoder(model: Any, rows: Sequence[Row], infer: Infer, each: Each =
     if kind == "vectors":
         return _similarity(model, rows, results, infer)
     answered = [_ANSWERS[kind](model.labels, row, result) for row, result in zip(rows, results, strict=True)]
-    scores = np.array([score for _, score in answered])
+    answers, scores = [answer for answer, _ in answered], np.array([score for _, score in answered])
     expected = [_expected(kind, model.labels, row) for row in rows]
     task, metric = model.bundle.manifest.serves[0], METRICS[kind]
     second = [str(row.get("text_pair", "")) if model.bundle.manifest.pairs else "" for row in rows]
     examples = [
-        Example(task, str(row["text"]), right, metric, other)
+        Example(task, str(row["text"]), right, metric, other, where(row))
         for row, right, other in zip(rows, expected, second, strict=True)
     ]
-    metrics = {metric: float(scores.mean())}
+    metrics, classes = _by_class(kind, model.labels, rows, results)
+    worth = None
     if kind == "classes":
-        metrics = _class_metrics(model.labels, rows, [answer for answer, _ in answered])
-    return Evaluation(metrics, examples, [answer for answer, _ in answered], scores)
+        worth = np.array([100.0 * result.scores[right] for right, result in zip(expected, results, strict=True)])
+        metrics = _class_metrics(model.labels, rows, answers)
+    return Evaluation({metric: float(scores.mean()), **metrics}, examples, answers, scores, classes, worth)
+
+
+def _by_class(
+    kind: str, labels: Sequence[str], rows: Sequence[Row], results: Sequence[Any]
+) -> tuple[Metrics, ClassReport | None]:
+    """Metrics over all labels or entities of all rows, and the figures of each class; nothing of numbers."""
+    if kind == "classes":
+        expected, given = ([labels[label_id(row, labels)] for row in rows], [_best(result) for result in results])
+        return {}, of_classes(expected, given, labels)
+    if kind == "labels":
+        sets = [_label_set(labels, row) for row in rows], [set(result.labels) for result in results]
+        return label_metrics(*sets), of_labels(*sets, labels)
+    if kind == "spans":
+        entities = (
+            [_span_set(row) for row in rows],
+            [_found(row, result) for row, result in zip(rows, results, strict=True)],
+        )
+        return entity_metrics(*entities), of_entities(*entities)
+    return {}, None
 
 
 def kind_of(manifest: Manifest) -> str:
@@ -72,6 +94,8 @@ def _result(model: Any, row: Row, infer: Infer) -> Any:
     """The model's answer to a row from the outputs of ``infer``."""
     pair = model.bundle.manifest.pairs
     text: Text = (str(row["text"]), str(row.get("text_pair", ""))) if pair else str(row["text"])
+    if model.bundle.manifest.task == "token-classification" and "tokens" in row:
+        text = {name: row[name] for name in ("tokens", "delimiter") if name in row}
     reading = model.reader.read(text)
     return model.answer(reading, [infer(part) for part in reading.rows])
 
@@ -87,8 +111,12 @@ def _class_metrics(labels: Sequence[str], rows: Sequence[Row], predicted: Sequen
 
 
 def _class(labels: Sequence[str], row: Row, result: Any) -> Answer:
-    label = max(result.scores, key=lambda name: result.scores[name])
+    label = _best(result)
     return label, 100.0 * (label == labels[label_id(row, labels)])
+
+
+def _best(result: Any) -> str:
+    return str(max(result.scores, key=lambda name: result.scores[name]))
 
 
 def _labels(labels: Sequence[str], row: Row, result: Any) -> Answer:
@@ -101,7 +129,7 @@ def _number(labels: Sequence[str], row: Row, result: Any) -> Answer:
 
 
 def _spans(labels: Sequence[str], row: Row, result: Any) -> Answer:
-    found = {(one.label, one.start, one.end) for one in result.entities}
+    found = _found(row, result)
     return str(sorted(found)), _f1(_span_set(row), found)
 
 
@@ -137,14 +165,13 @@ def _wanted_number(row: Row) -> float:
         raise InputError(f"label is {str(row['label'])[:80]!r}, the model gives numbers: a number is needed") from None
 
 
+def _found(row: Row, result: Any) -> set[Span]:
+    """The entities that a model found, without the white space that some vocabularies count to them."""
+    return {trimmed(one.label, one.start, one.end, str(row["text"])) for one in result.entities}
+
+
 def _span_set(row: Row) -> set[Span]:
-    given = row["entities"]
-    try:
-        return {(str(one["label"]), int(one["start"]), int(one["end"])) for one in given}
-    except (KeyError, TypeError, ValueError):
-        raise InputError(
-            f"entities is {str(given)[:80]!r}, a list of objects with label, start and end is needed"
-        ) from None
+    return {(one["label"], one["start"], one["end"]) for one in row["entities"]}
 
 
 def _similarity(model: Any, rows: Sequence[Row], first: Sequence[Any], infer: Infer) -> Evaluation:
@@ -162,7 +189,10 @@ def _similarity(model: Any, rows: Sequence[Row], first: Sequence[Any], infer: In
     found = [_cosine(a.embedding, b.embedding) for a, b in zip(first, second, strict=True)]
     scores = 100.0 * _standard_ranks(wanted) * _standard_ranks(found)
     task = model.bundle.manifest.serves[0]
-    examples = [Example(task, str(row["text"]), str(row["score"]), "Spearman", str(row["text_pair"])) for row in rows]
+    examples = [
+        Example(task, str(row["text"]), str(row["score"]), "Spearman", str(row["text_pair"]), where(row))
+        for row in rows
+    ]
     return Evaluation({"Spearman": float(scores.mean())}, examples, [f"{value:.2f}" for value in found], scores)
 
 

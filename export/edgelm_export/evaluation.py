@@ -9,6 +9,8 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelm_export.class_report import ClassReport
+
 Metrics = dict[str, float]
 Each = Callable[[], None]  # called before every row; what it raises ends the work
 
@@ -21,7 +23,7 @@ def nothing() -> None:
 class Example:
     """A row that was evaluated: what the model read, the right answer, the metric it counts for.
 
-    ``text_pair`` is the second text of a model that reads two.
+    ``text_pair`` is the second text of a model that reads two, ``place`` the row's file and line.
     """
 
     task: str
@@ -29,19 +31,23 @@ class Example:
     expected: str
     metric: str
     text_pair: str = ""
+    place: str = ""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics in percent, and of each row its answer (a label or a text) and its score, float64 [rows] in percent.
 
-    A metric that examples name is the mean of their scores.
+    A metric that examples name is the mean of their scores. ``classes`` are the figures of each class, where there are
+    such; ``worth`` orders the rows, the worst answers first, where scores are only right and wrong.
     """
 
     metrics: Metrics
     examples: Sequence[Example]
     answers: Sequence[str]
     scores: NDArray[np.float64]
+    classes: ClassReport | None = None
+    worth: NDArray[np.float64] | None = None
 
     def against(self, reference: Evaluation) -> Metrics:
         """The metrics with the share of answers that are exactly the reference's."""

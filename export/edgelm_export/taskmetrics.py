@@ -27,6 +27,7 @@ from edgelm_export.finetune.data import (
     read_rows,
     where,
 )
+from edgelm_export.finetune.spans import entity_rows
 from edgelm_export.goldens import fits
 from edgelm_export.metrics import first_sentence, format_table, repeats_ngram, rouge_l
 from edgelm_export.significance import bootstrap_interval, mcnemar_exact, paired_permutation
@@ -169,7 +170,10 @@ def evaluation_rows(path: Path, manifest: Manifest, serves: Sequence[str]) -> li
     """
     kind = kind_of(manifest) if serves[0] in ENCODERS else ""
     fields = [FIELDS[kind]] if kind else [GENERATOR_FIELDS[task] for task in serves]
-    rows = [row for row in read_rows([path]) if any(all(_filled(row, name) for name in names) for names in fields)]
+    read = read_rows([path])
+    if kind == "spans":
+        read = entity_rows(read)
+    rows = [row for row in read if any(all(_filled(row, name) for name in names) for names in fields)]
     if not rows:
         wanted = ", or ".join(" and ".join(names) for names in fields)
         raise InputError(f"{path}: no row has the fields {wanted}; they are needed to evaluate with")

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoModelForTokenClassification
 
+from edgelm_export.class_report import NONE
+from edgelm_export.evaluate import evaluate
 from edgelm_export.finetune import FinetuneOptions, FinetuneReport, finetune
 from edgelm_export.finetune.base import train_bert_tokenizer, train_wordpiece_tokenizer
 from edgelm_export.finetune.data import IGNORED
@@ -137,6 +139,18 @@ def test_entities_are_whole_words(tagger: Path) -> None:
     found = [(one.label, one.text) for one in model("the Nikon bag of goretex 500").entities]
     assert found == [("BRAND", "Nikon"), ("MATERIAL", "goretex")]
     assert model(["the", "Nikon", "bag", "of", "goretex", "500"]).entities[1].text == "goretex"
+
+
+def test_a_bundle_is_evaluated_on_both_kinds_of_rows(tagger: Path, tmp_path: Path) -> None:
+    rows = products(8)
+    rows[0]["entities"][0]["label"] = "UNKNOWN"
+    report = evaluate(tagger, write_rows(tmp_path / "rows.jsonl", [*rows, {"text": "no entities named"}]))
+    assert report.rows == 8
+    assert report.metrics["f1"] > 75
+    assert report.classes is not None
+    assert report.classes.labels == ("BRAND", "MATERIAL", "UNKNOWN", NONE)
+    assert report.worst[0].place.endswith("line 1")
+    assert "'UNKNOWN'" in " ".join(report.warnings)
 
 
 def pieces(made: Any, labels: tuple[str, ...] = ("O", "B-X", "I-X")) -> Pieces:

@@ -203,7 +203,7 @@ def test_entities_are_scored_by_their_f1(tmp_path: Path) -> None:
     wrong = [{"label": "PART", "start": 0, "end": 1}]
     report = evaluated(tmp_path, source, [{"text": TEXT, "entities": right}, {"text": TEXT, "entities": wrong}])
     assert report.metrics["fp32"]["F1 of the entities"] == 50.0
-    with pytest.raises(InputError, match="objects with label, start and end"):
+    with pytest.raises(InputError, match="an object with label, start and end"):
         evaluated(tmp_path / "wrong", source, [{"text": TEXT, "entities": ["PART"]}])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from edgelm_export.finetune.data import Row, where
+from edgelm_export.finetune.data import FileRow, Row, where
 from edgelm_export.tagging import tags_of
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.tasks.entities import grouped, marks_of
@@ -56,6 +56,19 @@ def tagged_rows(rows: Sequence[Row]) -> list[Tagged]:
         else:
             found.append(_from_text(row, number))
     return found
+
+
+def entity_rows(rows: Sequence[Row]) -> list[Row]:
+    """The rows that name entities, in any of the forms of ``tagged_rows``, each with ``text`` and ``entities``.
+
+    Raises like ``tagged_rows``.
+    """
+    kept = [row for row in rows if ("tokens" in row and _first(row, TAGS)) or ("text" in row and _first(row, SPANS))]
+    made: list[Row] = []
+    for number, (row, found) in enumerate(zip(kept, tagged_rows(kept), strict=True), start=1):
+        entities = [{"label": label, "start": start, "end": end} for label, start, end in found.spans]
+        made.append(FileRow({**row, "text": found.text, "entities": entities}, where(row, number)))
+    return made
 
 
 def _from_text(row: Row, number: int) -> Tagged:
