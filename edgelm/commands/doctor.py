@@ -20,10 +20,11 @@ Examples:
 @click.command("doctor", epilog=EXAMPLES, short_help="Say what an export would trip over.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--task", help="As of edgelm export.  [default: as the head]")
+@click.option("--labels", metavar="NAMES|FILE", help="As of edgelm export.")
 @click.option("--base", type=click.Path(path_type=Path), help="The model that an adapter was trained on.")
 @click.option("--allow-pickle", is_flag=True, help="Read the tensors of pickled weights, and nothing else of them.")
 @click.option("--json", is_flag=True, help="Print one JSON object.")
-def command(checkpoint: Path, task: str | None, json: bool, **given: Any) -> None:
+def command(checkpoint: Path, task: str | None, labels: str | None, json: bool, **given: Any) -> None:
     """Look at CHECKPOINT as an export would, and show all that is found at once.
 
     Origin, configuration, architecture, task, tensors and their numbers, tokenizer, labels, prompts,
@@ -32,9 +33,10 @@ def command(checkpoint: Path, task: str | None, json: bool, **given: Any) -> Non
     is 0 where an export can begin, 7 where it cannot. Needs: pip install 'edgelm[export]'
     """
     with extra("export"):
+        from edgelm_export.checkpoint.labels import read_labels
         from edgelm_export.checkpoint.sources import Origin
         from edgelm_export.doctor import diagnose
 
-        diagnosis = diagnose(Origin(checkpoint, **given), task)
+        diagnosis = diagnose(Origin(checkpoint, **given), task, read_labels(labels) if labels else ())
     click.echo(json_module.dumps(diagnosis.to_dict(), ensure_ascii=False) if json else diagnosis.table())
     diagnosis.raise_problems()

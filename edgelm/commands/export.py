@@ -39,6 +39,7 @@ GOAL = ("max_drop", "minutes", "best_effort", "size_limit", "latency_limit", "re
     help="How tokens become entities, as in transformers.  [default: first where only first pieces of words were "
     "labelled, as finetune tag does; else simple]",
 )
+@click.option("--labels", metavar="NAMES|FILE", help="Names of the classes: a,b,c, or a file with one in each line.")
 @click.option("--precision", type=click.Choice(["int8", "int4", "fp32", "auto"]), default="int8", show_default=True)
 @click.option(
     "--block-size",
@@ -94,7 +95,7 @@ GOAL = ("max_drop", "minutes", "best_effort", "size_limit", "latency_limit", "re
 @click.option("--recipe", multiple=True, metavar="TEXT", help="A command that made the checkpoint (repeatable).")
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @click.option("--json", is_flag=True, help="Print the report as one JSON object.")
-def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> None:
+def command(json: bool, prompt: tuple[str, ...], targets: str, labels: str | None, **given: Any) -> None:
     """Turn CHECKPOINT, a Hugging Face folder or ORGANISATION/NAME on the hub, into a bundle.
 
     It may be a classifier of texts or of tokens, or a model of sentence vectors (BERT, RoBERTa,
@@ -109,6 +110,7 @@ def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> 
     stops the export and leaves nothing behind. Needs: pip install 'edgelm[export]'
     """
     with extra("export"):
+        from edgelm_export.checkpoint.labels import read_labels
         from edgelm_export.draft import read_prompt
         from edgelm_export.pipeline import ExportOptions, export
         from edgelm_export.search import Goal
@@ -116,5 +118,6 @@ def command(json: bool, prompt: tuple[str, ...], targets: str, **given: Any) -> 
         chosen = {name: value for name, value in given.items() if value is not None}
         goal = Goal(**{name: chosen.pop(name) for name in GOAL if name in chosen})
         named = tuple(target.strip() for target in targets.split(","))
+        chosen["labels"] = read_labels(labels) if labels else ()
         report = export(ExportOptions(prompts=dict(map(read_prompt, prompt)), targets=named, goal=goal, **chosen))
     click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False) if json else report.table())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,9 @@ ORIGINS = {
     "traced": "no family file, so that the graph is traced with transformers' ONNX exporter",
     "imported": "the graph is taken from the ONNX file",
 }
+
+
+Names = Callable[[], Mapping[str, str]]
 
 
 class GraphSource(ABC):
@@ -91,18 +94,26 @@ class Traced(GraphSource):
 
     kind = "traced"
 
-    def __init__(self, folder: Path, model_type: str) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], renamed: Names = dict) -> None:
         super().__init__(folder)
-        self._model_type = model_type
+        self._config = config
+        self._renamed = renamed
 
     def _read(self, wanted: Wanted) -> ir.Model:
-        from edgelm_export.trace import load_model, trace
+        from edgelm_export.trace import trace, traceable
 
-        reason = f"{self._model_type!r} has no family file (those that have one are {', '.join(families.supported())})"
-        return trace(load_model(self.folder, wanted.task), wanted, reason)
+        return trace(traceable(self.folder, self._config, wanted.task, self._renamed()), wanted, self._why(wanted.task))
 
     def _said(self) -> str:
-        return f"{self._model_type} has no family file: traced with transformers' ONNX exporter"
+        kind = self._config["model_type"]
+        why = "is built as a generator alone" if kind in families.supported() else "has no family file"
+        return f"{kind} {why}: traced with transformers' ONNX exporter"
+
+    def _why(self, task: str) -> str:
+        kind = self._config["model_type"]
+        if kind in families.supported():
+            return f"the family file of {kind!r} has no {task}"
+        return f"{kind!r} has no family file (those that have one are {', '.join(families.supported())})"
 
 
 class Imported(GraphSource):
@@ -137,21 +148,35 @@ def graph_file(folder: Path) -> Path:
     return next(folder / name for name in ONNX_FILES if (folder / name).is_file())
 
 
-def architecture_of(folder: Path, model_type: str) -> families.Family:
+def tasks_of(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Every task that a model is exported for: what its family file builds first, then what is traced.
+
+    Of a model that reads and writes, the part that reads can be traced where transformers has it as a model.
+    """
+    from edgelm_export.checkpoint.loading import has_encoder_model
+
+    if is_onnx(folder):
+        return Imported.TASKS
+    model_type = str(config["model_type"])
+    built = families.family(model_type).TASKS if model_type in families.supported() else ()
+    if has_encoder_model(model_type):
+        return (*built, "feature-extraction")
+    if config.get("is_encoder_decoder"):
+        return built
+    return built + tuple(task for task in Traced.TASKS if task not in built)
+
+
+def architecture_of(folder: Path, config: Mapping[str, Any], task: str, renamed: Names = dict) -> families.Family:
     """What builds the graph of the checkpoint in ``folder``: an ONNX file only where there are no weights.
 
-    Raises:
-        UnsupportedCheckpoint: no family file, and nothing that transformers could trace.
+    ``renamed`` gives the names of the tensors by those in the files, where these are others.
     """
     if is_onnx(folder):
         return Imported(folder)
-    if model_type in families.supported():
+    model_type = str(config["model_type"])
+    if model_type in families.supported() and task in families.family(model_type).TASKS:
         return families.family(model_type)
-    from transformers import CONFIG_MAPPING
-
-    if model_type not in CONFIG_MAPPING:
-        raise families.unknown(model_type)
-    return Traced(folder, model_type)
+    return Traced(folder, config, renamed)
 
 
 def graph_kind(architecture: families.Family) -> str:

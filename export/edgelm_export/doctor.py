@@ -45,7 +45,7 @@ class Diagnosis:
             raise UnsupportedCheckpoint(f"{self.checkpoint}: not exportable as it is; see {named}")
 
 
-def diagnose(origin: Origin, task: str | None = None) -> Diagnosis:
+def diagnose(origin: Origin, task: str | None = None, labels: tuple[str, ...] = ()) -> Diagnosis:
     """Look at a checkpoint as an export would, without exporting it.
 
     An adapter is merged, and pickles are written as safetensors, in the system's folder for temporary files.
@@ -53,7 +53,7 @@ def diagnose(origin: Origin, task: str | None = None) -> Diagnosis:
     name = str(origin.place)
     try:
         with opened(origin, Path(tempfile.gettempdir())) as found:
-            findings = examine(Reading(found.folder, checkpoint_task(task), Path()))
+            findings = examine(Reading(found.folder, checkpoint_task(task), given_labels=labels))
     except UnsupportedCheckpoint as error:
         return Diagnosis(name, [Finding("source", "problem", str(error))])
     return Diagnosis(name, [Finding("source", "ok", found.how), *findings])

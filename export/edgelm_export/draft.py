@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -26,11 +26,14 @@ HUGGING_FACE: Mapping[str, str] = {
     "tag": "token-classification",
     "embed": "feature-extraction",
 }
-# Classes of sentiment as checkpoints name them, and names that say nothing.
+# Classes of sentiment as checkpoints name them.
 SENTIMENT = re.compile(
-    r"(very |extremely |somewhat )?(neg(ative)?|pos(itive)?|neu(tral)?)|mixed|[1-5] stars?|label_\d+"
-    "|负面?|正面?|中性|好评|中评|差评"
+    r"((very|extremely|somewhat|slightly|highly|strongly|mostly)[ _-])?(neg(ative)?|pos(itive)?|neu(tral)?)|mixed"
+    r"|([1-5]|one|two|three|four|five)[ _-]?stars?|stars?[ _-]?[1-5]|[1-5一二三四五]颗?星"
+    r"|(非常|很)?(负面?|正面?|负向|正向|消极|积极|中性|中立)(情绪|情感|评价)?|好评|中评|差评"
 )
+_UNNAMED = re.compile(r"label_\d+")
+_FEW = 3  # classes without names are most often negative and positive, with neutral at the most
 
 
 def checkpoint_task(task: str | None) -> str | None:
@@ -63,6 +66,7 @@ def draft_manifest(checkpoint: Checkpoint, options: ExportOptions, variant: Vari
         provenance={
             "checkpoint": options.origin.name,
             "graph": graph_kind(checkpoint.architecture),
+            **({"labels": "given"} if options.labels else {}),
             "training_data": list(options.training_data),
             "recipe": list(options.recipe),
             "tools": {tool: version(tool) for tool in TOOLS},
@@ -105,7 +109,14 @@ def _served(checkpoint: Checkpoint, asked: str | None) -> str:
         )
     if asked in ("sentiment", "classify"):
         return asked
-    return "sentiment" if single and all(map(SENTIMENT.fullmatch, map(str.lower, checkpoint.labels))) else "classify"
+    return "sentiment" if single and is_sentiment(checkpoint.labels) else "classify"
+
+
+def is_sentiment(labels: Sequence[str]) -> bool:
+    """Whether the classes are those of sentiment by their names, or are few and have none."""
+    names = [label.lower() for label in labels]
+    unnamed = len(names) <= _FEW and all(map(_UNNAMED.fullmatch, names))
+    return unnamed or all(map(SENTIMENT.fullmatch, names))
 
 
 def _prompts(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, str]:

@@ -128,12 +128,6 @@ class GraphBuilder:
         node, attributes, domain = ACTIVATIONS[kind]
         return self.one(node, [x], attributes, domain)
 
-    def gate(self, x: Value, kind: str) -> Value:
-        """One of ``GATES``, elementwise."""
-        if kind == "silu":
-            return self.one("QuickGelu", [x], {"alpha": 1.0}, MICROSOFT)
-        return self.activation(x, kind)
-
     def serialize(self, encoder: GraphBuilder | None = None) -> Model:
         """The model, and its large weights beside it where there is much of them.
 
@@ -266,7 +260,8 @@ def shape_of(weight: Value) -> tuple[int, ...]:
     return weight.shape.numpy()
 
 
-# Hugging Face's activation names. FastGelu is the tanh form, and the faster kernel of the two.
+# Hugging Face's activation names. FastGelu is the tanh form, and the faster kernel of the two; QuickGelu is
+# x * sigmoid(alpha * x), with alpha 1 SiLU.
 ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
     "gelu": ("Gelu", {"approximate": "none"}, ""),
     "gelu_new": ("FastGelu", {}, MICROSOFT),
@@ -274,9 +269,9 @@ ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
     "gelu_pytorch_tanh": ("FastGelu", {}, MICROSOFT),
     "relu": ("Relu", {}, ""),
     "tanh": ("Tanh", {}, ""),
+    "silu": ("QuickGelu", {"alpha": 1.0}, MICROSOFT),
+    "swish": ("QuickGelu", {"alpha": 1.0}, MICROSOFT),
 }
-# What may stand before the product of a gated layer: QuickGelu's kernel with alpha 1 is SiLU.
-GATES = ("silu", *ACTIVATIONS)
 
 
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -13,21 +13,24 @@ import torch
 from torch.nn.utils import parametrize
 
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.checkpoint.config import read_config
+from edgelm_export.checkpoint.loading import load_model
 
 LARGE_BYTES = 2 << 30  # in float32
 _HALF = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
-def torch_model(auto: Any, checkpoint: Checkpoint) -> Any:
-    """The checkpoint as a transformers model of the class ``auto``, in evaluation mode; what it answers is float32."""
+def torch_model(checkpoint: Checkpoint) -> Any:
+    """The checkpoint as transformers' model for its task, in evaluation mode; what it answers is float32."""
     kinds = [kind for kind in checkpoint.weights.dtypes if kind.startswith(("F", "BF"))]
     large = 4 * checkpoint.weights.elements > LARGE_BYTES
     # Of several precisions one would be rounded to another.
     stored = _HALF.get(kinds[0]) if large and len(kinds) == 1 else None
-    model = auto.from_pretrained(
-        checkpoint.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-        dtype=stored or torch.float32,
-    ).eval()  # fmt: skip
+    # Not the checkpoint's own configuration: that may be of a vocabulary that was cut.
+    config = read_config(checkpoint.folder, checkpoint.labels)
+    model = load_model(
+        checkpoint.folder, config, checkpoint.task, checkpoint.renamed, dtype=stored or torch.float32
+    ).eval()
     if checkpoint.kept_ids is not None:
         _cut(model, torch.from_numpy(checkpoint.kept_ids))
     if stored is not None:

@@ -54,6 +54,7 @@ class ExportOptions:
     entities, one of ``manifest.AGGREGATIONS``; None tells it from the checkpoint.
     ``special_tokens`` says what those in a text are, "text" or "parse"; by default "text" for a generator alone.
     ``base`` is the model that an adapter in ``checkpoint`` was trained on; ``allow_pickle`` reads pickled weights.
+    ``labels`` name the classes of a classifier, in the order of its logits.
     ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
     """
 
@@ -82,6 +83,7 @@ class ExportOptions:
     base: Path | None = None
     allow_pickle: bool = False
     aggregation: str | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def origin(self) -> Origin:
@@ -164,7 +166,8 @@ def export(options: ExportOptions) -> ExportReport:
     check_goal(options.goal, options.precision, options.eval_file)
     task = checkpoint_task(options.task)
     with opened(options.origin, options.out.parent) as found:
-        return _exported(load_checkpoint(found.folder, task, options.out.parent, pairs=options.pairs), options)
+        checkpoint = load_checkpoint(found.folder, task, options.out.parent, pairs=options.pairs, labels=options.labels)
+        return _exported(checkpoint, options)
 
 
 def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:

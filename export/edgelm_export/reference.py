@@ -13,7 +13,6 @@ from transformers.pytorch_utils import Conv1D
 
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.checkpoint.reading import GENERATORS
-from edgelm_export.checkpoint.tensors import MODELS
 from edgelm_export.mapped import torch_model
 from edgelm_export.quantize.ranges import Range
 from edgelm_export.vector import Vector
@@ -41,13 +40,7 @@ class Reference:
     """transformers' own model of a checkpoint, loaded once."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        import transformers
-        from transformers.utils import logging
-
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        auto: Any = getattr(transformers, MODELS[checkpoint.task])
-        self.model = torch_model(auto, checkpoint)
+        self.model = torch_model(checkpoint)
         self._wanted = checkpoint.wanted
         self._vector = Vector(checkpoint.wanted)
         self._start = start_of(checkpoint.decoder)

@@ -101,8 +101,10 @@ def open_sides(a: Path, b: Path) -> tuple[Side, Side]:
             f"{a} and {b} are two checkpoints; one of the two must be a bundle: write one with edgelm export"
         )
     task, pairs = first.manifest.task, first.manifest.pairs
+    # The names that the export was given are those of its checkpoint, too.
+    labels = first.manifest.labels if first.manifest.provenance.get("labels") == "given" else ()
     one, other = (
-        Side(path, bundle or first, None if bundle else load_checkpoint(path, task, pairs=pairs))
+        Side(path, bundle or first, None if bundle else load_checkpoint(path, task, pairs=pairs, labels=labels))
         for path, bundle in zip((a, b), bundles, strict=True)
     )
     _check_alike(one, other)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 import torch
 
+from edgelm_export.checkpoint.loading import load_model
 from edgelm_export.families import Wanted
 from edgelm_export.graph import OPSET
 from edgelm_export.passes import quiet
@@ -35,23 +37,14 @@ class Answer(torch.nn.Module):  # type: ignore[misc]  # torch is not read by myp
         return {STATES: found.last_hidden_state} if pooled else {"logits": found.logits}
 
 
-def load_model(folder: Path, task: str) -> Any:
+def traceable(folder: Path, config: Mapping[str, Any], task: str, renamed: Mapping[str, str]) -> Any:
     """transformers' model of a checkpoint with the head of the task, in float32."""
-    import transformers
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    auto: Any = {
-        "text-classification": transformers.AutoModelForSequenceClassification,
-        "token-classification": transformers.AutoModelForTokenClassification,
-        "feature-extraction": transformers.AutoModel,
-    }[task]
     # Eager attention is a product, a softmax and a product: what the fusions know, and without a mask nothing else.
-    return auto.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
-        attn_implementation="eager",
-    ).eval()  # fmt: skip
+    model = load_model(folder, config, task, renamed, dtype=torch.float32, attn_implementation="eager").eval()
+    if model.config.get_text_config().pad_token_id is None:
+        # Without one a classifier that reads the last token refuses several rows, which are traced; no token is -1.
+        model.config.get_text_config().pad_token_id = -1
+    return model
 
 
 def trace(model: Any, wanted: Wanted, reason: str) -> ir.Model:

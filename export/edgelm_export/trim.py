@@ -76,7 +76,7 @@ class CutTables(Safetensors):
     """Weights whose tables by token have the rows ``kept`` alone."""
 
     def __init__(self, whole: Safetensors, kept: NDArray[np.int64], rows: int) -> None:
-        super().__init__(whole._files)
+        super().__init__(whole._files, {stored: name for name, stored in whole._stored_as.items()})
         self._kept, self._rows = kept, rows
 
     @property

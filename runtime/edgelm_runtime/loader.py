@@ -117,8 +117,10 @@ def served_task(bundle: Bundle, task: str | None) -> str:
         return known[0]
     if task in known:
         return str(task)
-    asked = "several tasks" if task is None else f"not {task!r}"
-    raise InputError(f"the bundle {bundle.manifest.name} serves {asked}; give `task`, one of {', '.join(known)}")
+    served = " and ".join(filter(None, [", ".join(known[:-1]), known[-1]]))
+    refused = "" if task is None else f", not {task}"
+    remedy = f"ask for {known[0]}" if len(known) == 1 else f"give `task`: {' or '.join(known)}"
+    raise InputError(f"the bundle {bundle.manifest.name} serves {served}{refused}; {remedy}")
 
 
 def _load_default(task: str, make: Callable[[Bundle, str], Any], origin: Origin) -> Any:

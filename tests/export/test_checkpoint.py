@@ -147,7 +147,7 @@ def test_the_weights_of_another_architecture_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("hidden_act", "silu"),
+        ("hidden_act", "mish"),
         ("position_embedding_type", "relative_key_query"),
         ("is_decoder", True),
         ("quantization_config", {"quant_method": "bitsandbytes", "load_in_8bit": True}),

@@ -129,10 +129,10 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("llama", "partial_rotary_factor", 0.5),
     ("qwen2", "layer_types", ["chunked_attention"]),
     ("qwen3", "layer_types", ["chunked_attention"]),
-    ("gpt_neo", "activation_function", "silu"),
+    ("gpt_neo", "activation_function", "mish"),
     ("gpt_neo", "attention_layers", ["elsewhere"]),
     ("gpt_neo", "num_heads", 16),
-    ("opt", "activation_function", "silu"),
+    ("opt", "activation_function", "mish"),
     ("opt", "layer_norm_elementwise_affine", False),
     ("opt", "num_attention_heads", 16),
 ]

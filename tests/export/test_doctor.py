@@ -44,7 +44,7 @@ def test_a_sound_checkpoint_passes_every_check(name: str, request: pytest.Fixtur
 
 
 def test_every_problem_is_said_at_once(folder: Path) -> None:
-    edit_config(folder, hidden_act="silu", id2label=None, label2id=None)
+    edit_config(folder, hidden_act="mish", id2label=None, label2id=None)
     tensors = load_file(folder / "model.safetensors")
     tensors["classifier.bias"][0] = float("nan")
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -56,13 +56,13 @@ def test_every_problem_is_said_at_once(folder: Path) -> None:
     assert found["exportable"] is False
     problems = {each["check"]: each["text"] for each in found["findings"] if each["state"] == "problem"}
     assert list(problems) == ["architecture", "numbers", "tokenizer"]
-    assert "hidden_act = 'silu' is not honoured" in problems["architecture"]
+    assert "hidden_act = 'mish' is not honoured" in problems["architecture"]
     assert "classifier.bias" in problems["numbers"]
     assert "no tokenizer there" in problems["tokenizer"]
 
 
 def test_an_export_stops_at_the_first_of_them(folder: Path) -> None:
-    edit_config(folder, hidden_act="silu")
+    edit_config(folder, hidden_act="mish")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UnsupportedCheckpoint) as refused:
         load_checkpoint(folder)

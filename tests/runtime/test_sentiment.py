@@ -266,7 +266,7 @@ def test_logits_that_are_not_finite_are_refused_and_no_label(tmp_path: Path, bro
 def test_load_takes_a_folder_and_a_task() -> None:
     assert load(TINY)("good").label == "positive"
     assert load(str(TINY), task="sentiment", device="cpu", threads=1).threads == 1
-    with pytest.raises(InputError, match="serves not 'summary'; give `task`, one of sentiment"):
+    with pytest.raises(InputError, match="serves sentiment, not summary; ask for sentiment"):
         load(TINY, task="summary")
     with pytest.raises(InputError, match="give one of them"):
         load("sentiment", task="summary")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Checkpoint:
     kept_ids: NDArray[np.int64] | None = None
     decoder: DecoderSpec | None = None
     embedding: EmbeddingSpec | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def task(self) -> str:
@@ -66,19 +67,23 @@ class Checkpoint:
         return 4 * (read + sum(array.size for array in arrays))
 
 
-def load_checkpoint(folder: Path, task: str | None = None, target: Path = Path(), *, pairs: bool = False) -> Checkpoint:
+def load_checkpoint(
+    folder: Path, task: str | None = None, target: Path = Path(), *, pairs: bool = False, labels: tuple[str, ...] = ()
+) -> Checkpoint:
     """Read a folder that transformers saved, for a bundle below the folder ``target``, with ``pairs`` one of two texts.
+
+    ``labels`` stand for the names of its classes.
 
     Raises:
         UnsupportedCheckpoint: anything missing, broken, or of a kind that cannot be exported; the message says what to
             do about it.
     """
-    reading = Reading(folder, task, target, pairs)
+    reading = Reading(folder, task, target, pairs, labels)
     require(reading)
     tokenizer = reading.tokenizer
     return Checkpoint(
         reading.folder, reading.config, reading.family, reading.weights, tokenizer.json,
         replace(tokenizer.spec, special_tokens=reading.special_tokens),
         reading.wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
-        decoder=reading.decoder, embedding=reading.embedding,
+        decoder=reading.decoder, embedding=reading.embedding, renamed=reading.renamed,
     )  # fmt: skip

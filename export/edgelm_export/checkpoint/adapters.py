@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from edgelm_export.checkpoint.config import read_config, read_json, reason_of
+from edgelm_export.checkpoint.labels import HEADS, with_labels
+from edgelm_export.checkpoint.loading import load_model
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
 from edgelm_export.checkpoint.pickles import copy_small
-from edgelm_export.checkpoint.tensors import MODELS, needed
+from edgelm_export.checkpoint.tensors import needed
 from edgelm_export.checkpoint.tokenizer import TOKENIZER_FILES
 from edgelm_export.checkpoint.weights import open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
@@ -25,7 +27,7 @@ TASKS: Mapping[str, str] = {
     "SEQ_2_SEQ_LM": "text2text-generation",
     "FEATURE_EXTRACTION": "feature-extraction",
 }
-_HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+_HEADS = tuple(f"{head}.weight" for head in HEADS)
 
 
 @dataclass(frozen=True)
@@ -119,19 +121,25 @@ def merge(adapter: Adapter, base: Path, into: Path) -> Path:
 
 def _base_model(adapter: Adapter, base: Path, stored: Mapping[str, torch.Tensor]) -> tuple[Any, set[str]]:
     """The base with the head that the adapter has, and the names of the tensors that it lacks."""
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    labels = {tensor.shape[0] for name, tensor in stored.items() if name.endswith(_HEADS) and tensor.ndim == 2}
-    if len(labels) == 1 and labels != {config.num_labels}:
-        (config.num_labels,) = labels
-    auto = getattr(transformers, MODELS[adapter.task])
-    model, info = auto.from_pretrained(
-        base, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
-        output_loading_info=True, ignore_mismatched_sizes=True,
-    )  # fmt: skip
+    config = read_config(base, _labels(adapter, base, stored))
+    model, info = load_model(
+        base, config, adapter.task, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+    )
     absent = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
     return model, needed(absent, adapter.task)
+
+
+def _labels(adapter: Adapter, base: Path, stored: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+    """The classes of the head that the adapter has, named by its config.json or the base's; none without a head."""
+    rows = {tensor.shape[0] for name, tensor in stored.items() if name.endswith(_HEADS) and tensor.ndim == 2}
+    if len(rows) != 1:
+        return ()
+    (count,) = rows
+    for path in (adapter.folder / "config.json", base / "config.json"):
+        named = with_labels(read_json(path)).get("id2label") if path.is_file() else None
+        if named and len(named) == count:
+            return tuple(named.values())
+    return tuple(f"LABEL_{index}" for index in range(count))
 
 
 def _check_names(adapter: Adapter, stored: set[str], placed: set[str], absent: set[str]) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from edgelm_export import families
 from edgelm_export.architecture import ONNX_FILES, ORIGINS, graph_file, graph_kind, is_onnx
 from edgelm_export.checkpoint.config import own_code, read_json, readable_folder
 from edgelm_export.checkpoint.ends import absent_ends
+from edgelm_export.checkpoint.labels import notes_on
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
 from edgelm_export.checkpoint.reading import GENERATORS, Reading
-from edgelm_export.checkpoint.tensors import compare, not_finite
+from edgelm_export.checkpoint.tensors import SHOWN, Comparison, is_of_head, not_finite
 from edgelm_export.families import Dense, LayerNorm, VectorLayer
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import TEXT
@@ -82,8 +84,10 @@ def _config(reading: Reading) -> str:
 
 
 def _architecture(reading: Reading) -> str:
-    kind = graph_kind(reading.family)
-    found = f"{reading.config['model_type']}: {ORIGINS[kind]}"
+    kind, model_type = graph_kind(reading.family), str(reading.config["model_type"])
+    found = f"{model_type}: {ORIGINS[kind]}"
+    if kind == "traced" and model_type in families.supported():
+        found = f"{model_type}: for {reading.task} the graph is traced with transformers' ONNX exporter"
     if kind != "imported":
         return found
     taken = graph_file(reading.folder)
@@ -99,7 +103,9 @@ def _task(reading: Reading) -> str:
         return reading.task
     sentence = reading.sentence
     if sentence is None:
-        raise Note(f"{reading.task} with mean pooling: the folder has no modules.json that says otherwise")
+        raise Note(
+            f"{reading.task} with {reading.poolings[0]} pooling: the folder has no modules.json that says otherwise"
+        )
     parts = [f"{' + '.join(sentence.poolings)} pooling", *map(_described, reading.layers)]
     spec = sentence.embedding
     given = {name: prompt for name, prompt in spec.prompts.items() if prompt}
@@ -116,29 +122,61 @@ def _described(layer: VectorLayer) -> str:
 
 
 def _weights(reading: Reading) -> str:
-    weights = reading.weights
+    weights = reading.stored
     size = f"{weights.stored_bytes / 1e6:.1f} MB in {len(weights.by_file())} file(s)"
     return f"{weights.elements / 1e6:.1f} M parameters, {', '.join(weights.dtypes)}, {size}"
 
 
 def _tensors(reading: Reading) -> str:
-    _ = reading.weights, reading.config
+    _ = reading.stored, reading.config
     if is_onnx(reading.folder):
         return "those of the graph"
-    comparison = compare(reading.folder, reading.task)
+    _ = reading.labels  # a head of another size has a better reason than its shape
+    comparison, renamed = reading.comparison
     problem = comparison.problem()
     if problem:
         raise UnsupportedCheckpoint(
             f"{reading.folder}: the weights are not those that config.json describes ({reading.config['model_type']} "
-            f"for {reading.task}). Tensors {problem}. Save the checkpoint again, or correct config.json"
+            f"for {reading.task}). Tensors {problem}. {_remedy(reading, comparison)}"
         )
+    notes = []
+    if renamed:
+        stored, name = next(iter(renamed.items()))
+        notes.append(f"{len(renamed)} tensors are read under shorter names, {stored} as {name}")
     if comparison.unused:
-        raise Note(f"{len(comparison.unused)} tensors that this task does not read: {', '.join(comparison.unused)}")
+        shown, more = comparison.unused[:SHOWN], ", ..." if len(comparison.unused) > SHOWN else ""
+        notes.append(f"{len(comparison.unused)} tensors that this task does not read: {', '.join(shown)}{more}")
+    if notes:
+        raise Note("; ".join(notes))
     return "every tensor that the model has, in its shape"
 
 
+def _remedy(reading: Reading, comparison: Comparison) -> str:
+    """What to do about weights that do not fit."""
+    stored = sorted(reading.stored.names)
+    if (
+        comparison.missing
+        and not any(name in reading.stored for name in comparison.missing)
+        and len(comparison.missing) > SHOWN
+    ):
+        return (
+            f"The {len(stored)} tensors of the folder have other names, such as {', '.join(stored[:3])}: save the "
+            "model itself with save_pretrained, and not a program around it"
+        )
+    if (
+        reading.task != "feature-extraction"
+        and all(map(is_of_head, comparison.missing))
+        and not (comparison.misshapen or comparison.stray)
+    ):
+        return (
+            f"It has no head for {reading.task}: fine-tune it with that head first, or give --task embed for the "
+            "vectors of its base model"
+        )
+    return "Save the checkpoint again, or correct config.json"
+
+
 def _numbers(reading: Reading) -> str:
-    broken = not_finite(reading.weights)
+    broken = not_finite(reading.stored)
     if broken:
         raise UnsupportedCheckpoint(
             f"{reading.folder}: {len(broken)} tensors hold NaN or infinite numbers: {', '.join(broken)}. "
@@ -208,9 +246,12 @@ def _labels(reading: Reading) -> str:
     labels = reading.labels
     if not labels:
         return "none, this task has no labels"
-    if labels == tuple(f"LABEL_{index}" for index in range(len(labels))):
-        raise Note(f"{', '.join(labels)}: config.json does not name them; write id2label into it")
-    return ", ".join(labels)
+    found = ", ".join(labels)
+    if reading.given_labels:
+        return f"{found}, as --labels names them"
+    if notes := notes_on(read_json(reading.folder / "config.json"), labels):
+        raise Note(f"{found}: {'; '.join(notes)}. To name them, write id2label into config.json, or give --labels")
+    return found
 
 
 def _generation(reading: Reading) -> str:
@@ -229,15 +270,15 @@ def _prompts(reading: Reading) -> str:
 
 
 def _memory(reading: Reading) -> str:
-    return check_memory(export_needs(reading.weights))
+    return check_memory(export_needs(reading.stored))
 
 
 def _disk(reading: Reading) -> str:
-    return check_disk(export_needs(reading.weights), reading.target)
+    return check_disk(export_needs(reading.stored), reading.target)
 
 
 def _bundle(reading: Reading) -> str:
-    return f"about {export_needs(reading.weights).bundle / 1e6:.1f} MB in int8, for {reading.task}"
+    return f"about {export_needs(reading.stored).bundle / 1e6:.1f} MB in int8, for {reading.task}"
 
 
 CHECKS: Mapping[str, Callable[[Reading], str]] = {

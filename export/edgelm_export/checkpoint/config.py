@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgelm_export import families
+from edgelm_export.checkpoint.labels import with_labels
+from edgelm_export.checkpoint.loading import config_object
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 
@@ -34,8 +36,8 @@ def readable_folder(folder: Path) -> Path:
     return folder
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Every field of config.json, those that it leaves out with transformers' defaults.
+def read_config(folder: Path, labels: Sequence[str] = ()) -> dict[str, Any]:
+    """Every field of config.json, those that it leaves out with transformers' defaults; ``labels`` stand for its own.
 
     Raises:
         UnsupportedCheckpoint: none there, broken, quantized or pruned, or of an unknown architecture.
@@ -44,7 +46,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UnsupportedCheckpoint(
             f"{folder}: no config.json there; give the folder that transformers' save_pretrained wrote"
         )
-    config = read_json(folder / "config.json")
+    config = with_labels(read_json(folder / "config.json"), labels)
     if config.get("quantization_config"):
         raise families.refuse("quantization_config", config["quantization_config"], "none: weights in floating point")
     if any((config.get("pruned_heads") or {}).values()):
@@ -53,57 +55,34 @@ def read_config(folder: Path) -> dict[str, Any]:
     from transformers import CONFIG_MAPPING
 
     if model_type not in CONFIG_MAPPING:
-        raise families.unknown(model_type)
+        raise _unknown(folder, model_type)
     try:
         # transformers knows the defaults of fields that are left out, and other names of fields.
-        complete: dict[str, Any] = CONFIG_MAPPING[model_type].from_dict(config).to_dict()
+        complete: dict[str, Any] = config_object(config).to_dict()
     except Exception as error:  # it raises whatever its validators raise
-        raise UnsupportedCheckpoint(f"{folder / 'config.json'}: transformers refuses it ({error})") from error
+        raise UnsupportedCheckpoint(
+            f"{folder / 'config.json'}: transformers refuses it ({reason_of(error)})"
+        ) from error
+    if type(complete.get("vocab_size")) is not int:
+        raise UnsupportedCheckpoint(
+            f"{folder / 'config.json'}: a {model_type!r} has no vocab_size: it reads no text, or is made of several "
+            "models; give the folder of a model of text"
+        )
     return complete
+
+
+def _unknown(folder: Path, model_type: str) -> UnsupportedCheckpoint:
+    if code := own_code(folder):
+        return UnsupportedCheckpoint(
+            f"{folder}: a {model_type!r} is code of its own ({', '.join(code)}), which edgelm never runs; where you "
+            "trust it, export it with optimum yourself and give the folder of model.onnx"
+        )
+    return families.unknown(model_type)
 
 
 def hidden_size(config: Mapping[str, Any]) -> int:
     """The width of a token's vector, whatever the architecture calls it."""
-    from transformers import CONFIG_MAPPING
-
-    return int(CONFIG_MAPPING[config["model_type"]].from_dict(dict(config)).hidden_size)
-
-
-def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None) -> str:
-    """Hugging Face's task name of the checkpoint: its head, named by `architectures`, decides."""
-    from optimum.exporters.tasks import TasksManager
-
-    architecture = str((config.get("architectures") or [""])[0])
-    found = served[0]
-    if architecture:
-        import transformers
-
-        try:
-            found = TasksManager.infer_task_from_model(getattr(transformers, architecture))
-        except (AttributeError, ValueError, KeyError) as error:
-            raise UnsupportedCheckpoint(
-                f"config.json: architectures names {architecture!r}, which is unknown"
-            ) from error
-    if architecture.endswith("ForConditionalGeneration") and "text2text-generation" in served:
-        found = "text2text-generation"  # of a BART optimum says that it fills masks, which it does as well
-    return check_task(found, config, served, asked)
-
-
-def check_task(found: str, config: Mapping[str, Any], served: Sequence[str], asked: str | None) -> str:
-    """The task that was found. Raises UnsupportedCheckpoint if it is not served, or another one was asked for."""
-    from optimum.exporters.tasks import TasksManager
-
-    wanted = TasksManager.map_from_synonym(asked) if asked else found
-    architecture = str((config.get("architectures") or [""])[0])
-    if wanted == "feature-extraction" and wanted in served:
-        return wanted  # the base model of any head gives vectors
-    if found not in served or wanted != found:
-        raise UnsupportedCheckpoint(
-            f"the checkpoint is a {architecture or config.get('model_type')} for {found!r}"
-            + (f", asked for was {wanted!r}" if asked else "")
-            + f"; a {config.get('model_type')} is exported for {', '.join(served)}: fine-tune it with that head first"
-        )
-    return found
+    return int(config_object(config).hidden_size)
 
 
 def problem_type_of(config: Mapping[str, Any], labels: Sequence[str]) -> str:
@@ -112,17 +91,6 @@ def problem_type_of(config: Mapping[str, Any], labels: Sequence[str]) -> str:
     if found not in PROBLEM_TYPES or (found == SINGLE_LABEL and len(labels) < 2):
         raise families.refuse("problem_type", found, f"{', '.join(PROBLEM_TYPES)}, the first with two labels or more")
     return str(found)
-
-
-def labels_of(config: Mapping[str, Any], weights: families.Weights) -> tuple[str, ...]:
-    """The name of every class of a classifier, in the order of its logits."""
-    bias = "classifier.out_proj.bias"
-    names = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
-    stored = next((name for name in (bias, "classifier.bias") if name in weights), None)
-    rows = len(names) if stored is None else weights(stored).shape[0]
-    if sorted(names) != list(range(rows)):
-        names = {index: f"LABEL_{index}" for index in range(rows)}
-    return tuple(names[index] for index in range(rows))
 
 
 def generation_defaults(folder: Path, task: str) -> dict[str, Any]:

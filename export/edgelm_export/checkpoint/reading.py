@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from edgelm_export import families
-from edgelm_export.architecture import architecture_of, is_onnx
+from edgelm_export.architecture import architecture_of, is_onnx, tasks_of
 from edgelm_export.checkpoint import text2text
 from edgelm_export.checkpoint.config import (
-    check_task,
     generation_defaults,
     hidden_size,
-    labels_of,
     problem_type_of,
     read_config,
     read_json,
     readable_folder,
-    task_of,
 )
+from edgelm_export.checkpoint.labels import labels_of
 from edgelm_export.checkpoint.layers import read_layers
+from edgelm_export.checkpoint.loading import reads_forward
 from edgelm_export.checkpoint.sentence import Sentence, read_sentence
+from edgelm_export.checkpoint.task import task_of
+from edgelm_export.checkpoint.tensors import Comparison, compare, unwrapped
 from edgelm_export.checkpoint.tokenizer import ReadTokenizer, read_tokenizer
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
@@ -38,13 +39,15 @@ CLASSIFICATION = ("text-classification", "token-classification")
 class Reading:
     """The parts of the checkpoint in ``root``. Each raises UnsupportedCheckpoint for what is wrong with it.
 
-    The bundle is to be written below ``target``; with ``pairs`` it is to read two texts at once.
+    The bundle is to be written below ``target``; with ``pairs`` it is to read two texts at once. ``given_labels`` stand
+    for the names of config.json.
     """
 
     root: Path
     asked_task: str | None = None
     target: Path = Path()
     pairs: bool = False
+    given_labels: tuple[str, ...] = ()
 
     @cached_property
     def folder(self) -> Path:
@@ -60,12 +63,12 @@ class Reading:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Every field of config.json."""
-        return read_config(self.folder)
+        return read_config(self.folder, self.given_labels)
 
     @cached_property
     def architecture(self) -> families.Family:
         """What builds the graph, whether it honours the configuration or not."""
-        return architecture_of(self.folder, str(self.config["model_type"]))
+        return architecture_of(self.folder, self.config, self.task, lambda: self.renamed)
 
     @cached_property
     def family(self) -> families.Family:
@@ -76,9 +79,8 @@ class Reading:
     @cached_property
     def task(self) -> str:
         """Hugging Face's name of the task."""
-        if self.sentence is None:
-            return task_of(self.config, self.architecture.TASKS, self.asked_task)
-        return check_task("feature-extraction", self.config, self.architecture.TASKS, self.asked_task)
+        served = tasks_of(self.folder, self.config)
+        return task_of(self.config, served, self.asked_task, sentence=self.sentence is not None)
 
     @cached_property
     def layers(self) -> tuple[families.VectorLayer, ...]:
@@ -88,13 +90,47 @@ class Reading:
         return read_layers(self.sentence.layers, len(self.sentence.poolings) * hidden_size(self.config))
 
     @cached_property
+    def poolings(self) -> tuple[str, ...]:
+        """How the vectors of the tokens become one: by modules.json, else as such models are trained.
+
+        The last token of a model that reads from left to right has seen all of them, and no other has.
+        """
+        if self.sentence is not None:
+            return self.sentence.poolings
+        return ("lasttoken",) if reads_forward(str(self.config["model_type"])) else ("mean",)
+
+    @cached_property
     def embedding(self) -> EmbeddingSpec | None:
         """The prompts of a sentence-transformers folder, and that it cuts long texts."""
         return None if self.sentence is None else self.sentence.embedding
 
     @cached_property
+    def comparison(self) -> tuple[Comparison, Mapping[str, str]]:
+        """The weights beside the model that config.json describes, and their names in it where the files have others.
+
+        What stands around the model in the names is taken off where everything fits then.
+        """
+        found = compare(self.folder, self.config, self.task)
+        if found.missing:
+            for renamed in unwrapped(self.stored.names):
+                other = compare(self.folder, self.config, self.task, renamed)
+                if other.problem() is None:
+                    return other, renamed
+        return found, {}
+
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """The names of the tensors in the model by those in the files, where these are others."""
+        return {} if is_onnx(self.folder) else self.comparison[1]
+
+    @cached_property
     def weights(self) -> Safetensors:
-        """The tensors; those of an ONNX file have no names to ask for."""
+        """The tensors by their names in the model."""
+        return self.stored.renamed(self.renamed)
+
+    @cached_property
+    def stored(self) -> Safetensors:
+        """The tensors as they lie there; those of an ONNX file have no names to ask for."""
         if not is_onnx(self.folder):
             return open_weights(self.folder)
         from edgelm_export.imported import graph_weights  # which reads checkpoints
@@ -174,6 +210,4 @@ class Reading:
         context = self.tokenizer.spec.max_tokens
         if self.task != "feature-extraction":
             return families.Wanted(self.task, context, pairs=self.pairs, segments=self.segments)
-        if self.sentence is None:
-            return families.Wanted(self.task, context, ("mean",))
-        return families.Wanted(self.task, context, self.sentence.poolings, self.layers)
+        return families.Wanted(self.task, context, self.poolings, self.layers)

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 
 from edgelm_export.checkpoint.config import reason_of
+from edgelm_export.checkpoint.loading import MODELS, load_model
 from edgelm_export.checkpoint.weights import Safetensors
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
-# The class of transformers that has the head of a task.
-MODELS: Mapping[str, str] = {
-    "feature-extraction": "AutoModel",
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "text-generation": "AutoModelForCausalLM",
-    "text2text-generation": "AutoModelForSeq2SeqLM",
-}
+SHOWN = 6  # names of tensors in a message: those of a whole model would hide the reason
+# What torch.compile, DataParallel and the wrappers of FSDP put into the names of modules.
+_WRAPPERS = re.compile(r"(^|\.)(?:(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
+_DEPTH = 2  # segments of a name that a program around the model may have put before it, such as Lightning's "model."
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,9 @@ class Comparison:
     unused: tuple[str, ...]
 
     def problem(self) -> str | None:
-        """All that is wrong, in one line; None where nothing is."""
+        """What is wrong, in one line, with the first tensors of each kind; None where nothing is."""
         found = [
-            f"{len(names)} {what}: {', '.join(names)}"
+            f"{len(names)} {what}: {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
             for what, names in (
                 ("missing", self.missing),
                 ("of another shape", self.misshapen),
@@ -52,22 +51,18 @@ class Comparison:
         return "; ".join(found) or None
 
 
-def compare(folder: Path, task: str) -> Comparison:
+def compare(folder: Path, config: Mapping[str, Any], task: str, renamed: Mapping[str, str] | None = None) -> Comparison:
     """Compare the weights of a folder with transformers' model for ``task``, which is made without its weights.
+
+    ``renamed`` are other names of tensors, by those in the file.
 
     Raises:
         UnsupportedCheckpoint: transformers cannot make the model.
     """
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    auto = getattr(transformers, MODELS[task])
     try:
-        model, info = auto.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, device_map="meta",
-            output_loading_info=True, ignore_mismatched_sizes=True,
-        )  # fmt: skip
+        model, info = load_model(
+            folder, config, task, renamed, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        )
     except Exception as error:  # transformers raises whatever it meets
         raise UnsupportedCheckpoint(
             f"{folder}: transformers cannot load it as {MODELS[task]} ({reason_of(error)})"
@@ -80,9 +75,26 @@ def compare(folder: Path, task: str) -> Comparison:
     return Comparison(tuple(sorted(missing)), tuple(sorted(misshapen)), tuple(sorted(stray)), tuple(sorted(unused)))
 
 
+def unwrapped(names: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Other names of tensors by their own, one guess after the other: what stands around the model taken off."""
+    plain = {name: _WRAPPERS.sub(r"\1", name) for name in names}
+    for depth in range(_DEPTH + 1):
+        heads = Counter(".".join(name.split(".")[:depth]) + "." for name in plain.values())
+        prefix = heads.most_common(1)[0][0] if depth and heads else ""
+        renamed = {name: short.removeprefix(prefix) for name, short in plain.items()}
+        changed = {name: short for name, short in renamed.items() if name != short}
+        if changed and all(renamed.values()) and len(set(renamed.values())) == len(renamed):
+            yield changed
+
+
 def needed(names: Iterable[str], task: str) -> set[str]:
     """The tensors that the answers depend on: an embedding is made without the encoder's own pooler."""
     return {name for name in names if task != "feature-extraction" or not name.startswith("pooler.")}
+
+
+def is_of_head(name: str) -> bool:
+    """Whether a tensor belongs to what is on top of a base model."""
+    return name.partition(".")[0] in ("classifier", "score", "pre_classifier", "lm_head", "head")
 
 
 def _stray(unexpected: Iterable[str], expected: Iterable[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgelm_export.checkpoint.config import reason_of
 from edgelm_export.checkpoint.ends import end_tokens
+from edgelm_export.checkpoint.loading import config_object
 from edgelm_export.encoder import padding_row
 from edgelm_runtime.errors import BundleRejected, UnsupportedCheckpoint
 from edgelm_runtime.guarded import is_foreign
@@ -56,7 +57,9 @@ def read_tokenizer(
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, config=config_object(config), local_files_only=True, trust_remote_code=False
+        )
     except BaseException as error:  # transformers raises whatever its parsers raise, panics of tokenizers included
         if not is_foreign(error):
             raise

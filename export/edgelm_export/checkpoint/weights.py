@@ -18,11 +18,24 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pyt
 
 
 class Safetensors:
-    """Tensors of one or several safetensors files, read from disk when asked for."""
+    """Tensors of one or several safetensors files, read from disk when asked for.
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
+    ``renamed`` are the names that they are asked for by, by those in the file, where these are others.
+    """
+
+    def __init__(self, files: Mapping[str, Path], renamed: Mapping[str, str] | None = None) -> None:
         self._files = dict(files)
+        self._stored_as = {name: stored for stored, name in (renamed or {}).items()}
         self._read: dict[str, int] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the tensors in the files."""
+        return list(self._files)
+
+    def renamed(self, names: Mapping[str, str]) -> Safetensors:
+        """The same tensors under other names, given by those in the file."""
+        return Safetensors(self._files, names) if names else self
 
     @property
     def elements_read(self) -> int:
@@ -91,7 +104,8 @@ class Safetensors:
         """The name in the file: some savers leave the model's prefix out, old ones say gamma and beta for a norm."""
         old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         candidates = [alias for full in (name, old) for alias in (full, full.partition(".")[2])]
-        return next((alias for alias in candidates if alias in self._files), None)
+        stored = (self._stored_as.get(alias, alias) for alias in candidates)
+        return next((alias for alias in stored if alias in self._files), None)
 
 
 def open_weights(folder: Path) -> Safetensors:

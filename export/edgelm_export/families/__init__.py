@@ -136,6 +136,12 @@ def family(model_type: str) -> Family:
     return cast(Family, importlib.import_module(f"{__name__}.{model_type.replace('-', '_')}"))
 
 
+def writers(*tasks: str) -> list[str]:
+    """The model types with a family file that write text, or do one of ``tasks``, sorted."""
+    wanted = tasks or ("text-generation", "text2text-generation")
+    return [name for name in supported() if set(family(name).TASKS) & set(wanted)]
+
+
 def unknown(model_type: str) -> UnsupportedCheckpoint:
     """The error for an architecture that can neither be built from its weights nor traced."""
     return UnsupportedCheckpoint(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgelm_export.decoder import Heads, Stored, check_heads
 from edgelm_export.families import Wanted, Weights, refuse
-from edgelm_export.graph import GATES, Model, Value
+from edgelm_export.graph import ACTIVATIONS, Model, Value
 from edgelm_export.quantize import Scheme
 from edgelm_export.seq2seq import TextDecoder, TextEncoder
 
@@ -36,8 +36,8 @@ class Traits:
 
 def check(config: Mapping[str, Any]) -> None:
     """Raise UnsupportedCheckpoint for a field that the graph would not honour."""
-    if config["activation_function"] not in GATES:
-        raise refuse("activation_function", config["activation_function"], ", ".join(GATES))
+    if config["activation_function"] not in ACTIVATIONS:
+        raise refuse("activation_function", config["activation_function"], ", ".join(ACTIVATIONS))
     for part in ("encoder", "decoder"):
         heads, width = config[f"{part}_attention_heads"], config["d_model"]
         if heads < 1 or width % heads:
@@ -137,7 +137,7 @@ class _Part:
         """The stream with the feed-forward of a layer."""
         prefix, part = f"model.{self.side}.layers.{layer}", "final"
         inner = self.stored.linear(self.before(x, layer, part), f"{prefix}.fc1", bias=True)
-        inner = self.stored.frame.graph.gate(inner, self.config["activation_function"])
+        inner = self.stored.frame.graph.activation(inner, self.config["activation_function"])
         return self._joined(x, self.stored.linear(inner, f"{prefix}.fc2", bias=True, outliers=True), layer, part)
 
     def last(self, x: Value) -> Value:

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgelm_export.decoder import Decoder, Heads, Stored, check_heads, head
 from edgelm_export.families import Wanted, Weights, refuse
-from edgelm_export.graph import GATES, Model, Value
+from edgelm_export.graph import ACTIVATIONS, Model, Value
 from edgelm_export.quantize import Scheme
 from edgelm_export.rotary import check_rotary, rotary
 
@@ -47,8 +47,8 @@ def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: W
 def check_gated(config: Mapping[str, Any]) -> None:
     """What all relatives of Llama ask of a configuration."""
     activation = config.get("hidden_act", "silu")
-    if activation not in GATES:
-        raise refuse("hidden_act", activation, ", ".join(GATES))
+    if activation not in ACTIVATIONS:
+        raise refuse("hidden_act", activation, ", ".join(ACTIVATIONS))
     check_rotary(config)
     check_heads(_heads(config), "num_attention_heads", config["num_attention_heads"])
     if _heads(config).size % 16:
@@ -106,7 +106,7 @@ def _gated(stored: Stored[Decoder], x: Value, prefix: str, config: Mapping[str, 
     graph, width = stored.frame.graph, int(config["intermediate_size"])
     both = stored.linear(x, f"{prefix}.gate_proj", f"{prefix}.up_proj", bias=traits.mlp_bias)
     gate, up = graph.split(both, [width, width])
-    inner = graph.multiply(graph.gate(gate, config.get("hidden_act", "silu")), up)
+    inner = graph.multiply(graph.activation(gate, config.get("hidden_act", "silu")), up)
     return stored.linear(inner, f"{prefix}.down_proj", bias=traits.mlp_bias, outliers=True)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgelm_export.decoder import Frame, Heads, Stored, check_heads
 from edgelm_export.families import Wanted, Weights, refuse
-from edgelm_export.graph import GATES, Model, Value
+from edgelm_export.graph import ACTIVATIONS, Model, Value
 from edgelm_export.quantize import Scheme
 from edgelm_export.seq2seq import TextDecoder, TextEncoder
 
@@ -20,8 +20,8 @@ _BIAS = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 
 def check(config: Mapping[str, Any]) -> None:
     """Raise UnsupportedCheckpoint for a field that the graph would not honour."""
-    if config["dense_act_fn"] not in GATES:
-        raise refuse("feed_forward_proj", config["feed_forward_proj"], f"one of {', '.join(GATES)}, or gated-...")
+    if config["dense_act_fn"] not in ACTIVATIONS:
+        raise refuse("feed_forward_proj", config["feed_forward_proj"], f"one of {', '.join(ACTIVATIONS)}, or gated-...")
     check_heads(_heads(config), "d_kv", config["d_kv"])
     buckets = config["relative_attention_num_buckets"]
     if buckets < 4 or buckets % 2:
@@ -79,10 +79,10 @@ def _forward(stored: Stored[Any], x: Value, prefix: str, config: Mapping[str, An
     graph, dense = stored.frame.graph, f"{prefix}.DenseReluDense"
     normed = stored.rms_norm(x, f"{prefix}.layer_norm", float(config["layer_norm_epsilon"]))
     if config["is_gated_act"]:
-        inner = graph.gate(stored.linear(normed, f"{dense}.wi_0", bias=False), config["dense_act_fn"])
+        inner = graph.activation(stored.linear(normed, f"{dense}.wi_0", bias=False), config["dense_act_fn"])
         inner = graph.multiply(inner, stored.linear(normed, f"{dense}.wi_1", bias=False))
     else:
-        inner = graph.gate(stored.linear(normed, f"{dense}.wi", bias=False), config["dense_act_fn"])
+        inner = graph.activation(stored.linear(normed, f"{dense}.wi", bias=False), config["dense_act_fn"])
     return graph.add(x, stored.linear(inner, f"{dense}.wo", bias=False, outliers=True))
 
 

@@ -15,7 +15,7 @@ from onnx_ir.passes import common
 
 from edgelm_export.graph import OPSET
 from edgelm_export.passes.folding import fold
-from edgelm_export.passes.fusing import fuse, fuse_norms
+from edgelm_export.passes.fusing import fuse, fuse_norms, unflatten
 from edgelm_export.passes.inputs import fill_inputs
 from edgelm_export.passes.uniform import drop_neutral
 
@@ -43,6 +43,7 @@ def prepared(model: ir.Model, *, segments: bool, where: str) -> Prepared:
         fill_inputs(model, segments=segments, where=where)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         common.ShapeInferencePass()(model)
+        unflatten(model)
         fuse_norms(model)
         optimize_ir(model)
         while drop_neutral(model):

@@ -36,6 +36,47 @@ def fuse_norms(model: ir.Model) -> None:
             _take_bias(model.graph, node)
 
 
+def unflatten(model: ir.Model) -> None:
+    """The layers of GPT-2, products of flattened rows, as products of all axes, in place.
+
+    What the fusions put before a product is [batch, sequence, width], which Gemm does not take.
+    """
+    for node in list(model.graph):
+        if node.op_type != "Gemm" or not _is_plain_gemm(node):
+            continue
+        x, weight, bias = (*node.inputs, None)[:3]
+        flat, parted = _only(x, "Reshape"), [user for user, _ in node.outputs[0].uses()]
+        rows = None if flat is None else flat.inputs[0]
+        last = parted[0] if len(parted) == 1 and parted[0].op_type == "Reshape" else None
+        if rows is not None and last is not None and _same_rows(rows, last.outputs[0]):
+            x, place = rows, last
+        else:
+            place = node
+        made = ir.node("MatMul", [x, weight])
+        if bias is not None:
+            made = ir.node("Add", [_before(model.graph, place, made), bias])
+        _replace(model.graph, place, made)
+        model.graph.remove([place, node] if place is not node else node, safe=True)
+
+
+def _same_rows(before: ir.Value, after: ir.Value) -> bool:
+    """Whether two values have the same axes but for the last."""
+    return before.shape is not None and after.shape is not None and before.shape[:-1] == after.shape[:-1]
+
+
+def _only(value: ir.Value | None, kind: str) -> ir.Node | None:
+    """The node that makes a value, where it is of that kind."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node.op_type == kind else None
+
+
+def _is_plain_gemm(node: ir.Node) -> bool:
+    """Whether it is x @ weight, or with a bias added."""
+    factors = [node.attributes.get_float(name, 1.0) for name in ("alpha", "beta")]
+    turned = [node.attributes.get_int(name, 0) for name in ("transA", "transB")]
+    return factors == [1.0, 1.0] and turned == [0, 0]
+
+
 def fuse(model: ir.Model) -> Mapping[str, int]:
     """Fuse the graph for onnxruntime's CPU kernels, in place; how many of each fused operator it has then."""
     from onnxscript.rewriter.pattern import RewriteRule, RewriteRuleSet
