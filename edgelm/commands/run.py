@@ -166,7 +166,10 @@ def _flags(names: Iterable[str]) -> str:
 @click.option("--must-include", multiple=True, help="A phrase that the answer has to hold (repeatable).")
 @click.option("--absolute-terms", is_flag=True, help="Let a Chinese description say what advertising law forbids.")
 @click.option(
-    "--facts", type=click.Choice(["free", "locked"]), help="locked: numbers, units and names from the input only."
+    "--facts",
+    type=click.Choice(["free", "locked"]),
+    help="locked: numbers, units, prices and names (Latin words in "
+    "Chinese; words with a capital or a digit in English) from the input only. Lower-case English names are not seen.",
 )
 @click.option("--seed", type=int, help="The same seed gives the same sample.")
 @click.option("--stop", multiple=True, help="End before this text (repeatable).")

@@ -28,10 +28,12 @@ class Joining:
 
     `by` is "bytes" (those of all tokens are one text), "token" (a token's text depends on whether it is the first), or
     "whole" (nothing is certain before the end). With `fallback` tokens that stand for a byte join their neighbours.
+    `continuing` is what WordPiece's pieces inside a word begin with; "" for other decoders.
     """
 
     by: Literal["bytes", "token", "whole"]
     fallback: bool = False
+    continuing: str = ""
 
     @classmethod
     def of(cls, decoder: Any) -> Joining:
@@ -45,7 +47,8 @@ class Joining:
             return cls("bytes")
         fused = kinds.index("Fuse") if "Fuse" in kinds else len(kinds)
         certain = _BY_TOKEN.issuperset(kinds[:fused]) and all(map(_keeps_its_place, steps[fused + 1 :]))
-        return cls("token", "ByteFallback" in kinds[:fused]) if certain else cls("whole")
+        continuing = next((str(step["prefix"]) for step in steps if step["type"] == "WordPiece"), "")
+        return cls("token" if certain else "whole", certain and "ByteFallback" in kinds[:fused], continuing)
 
 
 def _keeps_its_place(step: Mapping[str, Any]) -> bool:

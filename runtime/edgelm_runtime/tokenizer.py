@@ -109,6 +109,7 @@ class TextTokenizer:
         self.vocab_size = self._tokenizer.get_vocab_size()
         self.joining = Joining.of(self._tokenizer.decoder)
         self.joins_bytes = self.joining.by == "bytes"
+        self.continuing = self.joining.continuing
 
     @property
     def special_ids(self) -> tuple[int, ...]:

@@ -11,8 +11,9 @@ import pytest
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import Cancelled, InputError
 from edgelm_runtime.generate import batch
+from edgelm_runtime.generate.banned import BannedPhrases
 from edgelm_runtime.generate.batch import MAX_SEQUENCES, Request, generate_together
-from edgelm_runtime.generate.constraints import Banned, BannedPhrases
+from edgelm_runtime.generate.constraints import Banned
 from edgelm_runtime.generate.control import Control
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgelm_runtime.errors import InputError
-from edgelm_runtime.generate.constraints import Banned, BannedPhrases, MustInclude, Rules
+from edgelm_runtime.generate.banned import BannedPhrases
+from edgelm_runtime.generate.constraints import Banned, MustInclude, Rules
 from edgelm_runtime.generate.vocabulary import Vocabulary
 from edgelm_runtime.loader import load
 from edgelm_runtime.tasks.words import ABSOLUTE_TERMS, absolute_terms, read_phrases
@@ -67,11 +69,71 @@ def test_tokens_of_a_sentencepiece_vocabulary(piece: str) -> None:
     assert Vocabulary([piece, "b"], byte_level=False, special=[0]).texts[0] == b""
 
 
-def test_tokens_that_begin_with_and_hold() -> None:
-    assert {PIECES[index] for index in VOCABULARY.beginning_with(b"ab")} == {"ab", "abc", "aB"}
-    assert {PIECES[index] for index in VOCABULARY.holding([b"bc", b"cc"])} == {"bc", "abc", "cc", "bca"}
-    assert VOCABULARY.beginning_with(b"z").tolist() == []
-    assert Vocabulary(["ÿ", "Āb"], byte_level=True).beginning_with(b"\xff").tolist() == [0]
+def test_a_piece_of_wordpiece_stands_alone_or_goes_on() -> None:
+    texts = Vocabulary(["最", "##好", "no", "##.", "[X]", ""], byte_level=False, continuing="##", special=[4]).texts
+    assert texts == [" 最".encode(), "好".encode(), b" no", b".", b"", b""]
+
+
+def written(banned: BannedPhrases, text: str) -> bool:
+    """Whether the bytes of `text`, one a token, pass the rule."""
+    rule = Banned(banned)
+    for byte in text.encode():
+        row = np.zeros(256, dtype=np.float32)
+        rule.mask(row, 10)
+        if np.isneginf(row[byte]):
+            return False
+        rule.push(byte)
+    return True
+
+
+BYTES = Vocabulary([f"<0x{byte:02X}>" for byte in range(256)], byte_level=False)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text"),
+    [
+        ("最好", "这是最 好的"), ("最好", "最\n\n好"), ("最好", "最　好"), ("最好", "最\u200b好"),
+        ("最好", "最\u00a0 好"),
+        ("国家级", "国 家 级"), ("国家级", "国家  级"), ("国 家级", "国家级"), ("销量NO.1", "销量 NO.1"),
+        ("no.1品牌", "No.1 品牌"),
+        ("best seller", "the BEST  seller"), ("best seller", "best\u00a0seller"), ("best seller", "best\nseller"),
+        ("100%", "100%"), ("最有效", "最有 效"), ("é a", "éa"),
+    ],
+)  # fmt: skip
+def test_no_spacing_hides_a_phrase(phrase: str, text: str) -> None:
+    banned = BannedPhrases(["另外", phrase], BYTES)
+    assert not written(banned, text)
+    assert banned.within(f"前 {text} 后") == [phrase.lower()]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text"), [("hit", "was hi there"), ("ass", "was so"), ("best seller", "bestseller"), ("最好", "最 美好")]
+)
+def test_words_are_not_joined(phrase: str, text: str) -> None:
+    banned = BannedPhrases([phrase], BYTES)
+    assert written(banned, text)
+    assert banned.within(text) == []
+
+
+@given(
+    st.lists(st.text("最好a ", min_size=1, max_size=4).map(str.strip).filter(bool), min_size=1, max_size=3),
+    st.text("最好aA \u3000", max_size=12),
+)
+@settings(max_examples=200)
+def test_a_text_that_is_written_holds_none_and_another_does(phrases: list[str], text: str) -> None:
+    banned = BannedPhrases(phrases, BYTES)
+    assert written(banned, text) == (not banned.within(text))
+
+
+def test_ten_thousand_phrases_are_ready_in_a_moment_and_find_the_same() -> None:
+    vocabulary = load("description")._words.vocabulary
+    phrases = [chr(0x4E00 + index % 5000) + chr(0x5000 + index // 7) + "的" for index in range(10_000)]
+    start = perf_counter()
+    many = BannedPhrases(phrases, vocabulary)
+    assert perf_counter() - start < 20  # it took longer than that when time was quadratic
+    assert many._always.tolist() == BannedPhrases(phrases[:1], vocabulary)._always.tolist() == []
+    state = many._feed(many._feed(many._feed(0, 0xE4), 0xB8), 0x80)  # 一
+    assert state
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import InputError
+from .banned import BannedPhrases, unspaced
 from .sampling import Row
-from .vocabulary import Ids, Vocabulary
+from .vocabulary import Vocabulary
 
 SLACK = 4  # tokens that a character may need to be whole before a phrase can begin
 
@@ -50,74 +51,6 @@ class Rules:
         return Rules([part.branch() for part in self.parts])
 
 
-class BannedPhrases:
-    """Phrases that no answer may hold, however they are cut into tokens: shared by all answers.
-
-    An automaton over bytes (Aho and Corasick, 1975) knows after every token which beginnings of phrases the answer
-    ends with; what would complete one of them may not come. Letters count as their small forms.
-    """
-
-    def __init__(self, phrases: Sequence[str], vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
-        self.phrases = [phrase.lower().encode() for phrase in phrases]
-        self._next: list[dict[int, int]] = [{}]
-        self._fail = [0]
-        self._rests: list[set[bytes]] = [set()]
-        for phrase in self.phrases:
-            self._add(phrase)
-        self._link()
-        self._always = vocabulary.holding(self.phrases) if self.phrases else np.empty(0, dtype=np.int64)
-        self._forbidden: dict[int, Ids] = {}
-
-    def within(self, text: str) -> list[str]:
-        """The phrases that a text holds."""
-        folded = text.lower().encode()
-        return [phrase.decode() for phrase in self.phrases if phrase in folded]
-
-    def advance(self, state: int, token: int) -> int:
-        """The state after a token."""
-        for byte in self.vocabulary.folded[token]:
-            while state and byte not in self._next[state]:
-                state = self._fail[state]
-            state = self._next[state].get(byte, 0)
-        return state
-
-    def forbidden(self, state: int) -> Ids:
-        """Tokens that would complete a phrase: int64 [n]."""
-        if state not in self._forbidden:
-            found = [self._always]
-            node = state
-            while node:
-                found += [self.vocabulary.beginning_with(rest) for rest in self._rests[node]]
-                node = self._fail[node]
-            self._forbidden[state] = np.concatenate(found)
-        return self._forbidden[state]
-
-    def _add(self, phrase: bytes) -> None:
-        node = 0
-        for index, byte in enumerate(phrase):
-            if byte not in self._next[node]:
-                self._next[node][byte] = len(self._next)
-                self._next.append({})
-                self._fail.append(0)
-                self._rests.append(set())
-            node = self._next[node][byte]
-            if index + 1 < len(phrase):
-                self._rests[node].add(phrase[index + 1 :])
-
-    def _link(self) -> None:
-        """Link every node to the longest other beginning of a phrase that its text ends with, nearest first."""
-        queue = list(self._next[0].values())
-        for node in queue:
-            for byte, child in self._next[node].items():
-                back = self._fail[node]
-                while back and byte not in self._next[back]:
-                    back = self._fail[back]
-                other = self._next[back].get(byte, 0)
-                self._fail[child] = other if other != child else 0
-                queue.append(child)
-
-
 class Banned:
     """The banned phrases while one answer is written."""
 
@@ -139,7 +72,7 @@ class Banned:
 
 
 class MustInclude:
-    """Phrases that the answer may not end without; letters count as their small forms.
+    """Phrases that the answer may not end without, spaced as in `BannedPhrases`; letters count as their small forms.
 
     What is missing when the model would end, or when no more tokens are left than it takes, is written then.
     """
@@ -147,7 +80,7 @@ class MustInclude:
     def __init__(
         self, spellings: Mapping[str, Sequence[int]], vocabulary: Vocabulary, eos_ids: Sequence[int], room: int
     ) -> None:
-        self._missing = {phrase.strip().lower().encode(): list(ids) for phrase, ids in spellings.items()}
+        self._missing = {unspaced(phrase.strip().lower()): list(ids) for phrase, ids in spellings.items()}
         self._vocabulary = vocabulary
         self._eos_ids = list(eos_ids)
         self._text = b""
@@ -161,7 +94,7 @@ class MustInclude:
     @property
     def missing(self) -> list[str]:
         """Phrases that are not written yet."""
-        return [phrase.decode() for phrase in self._missing]
+        return list(self._missing)
 
     def mask(self, row: Row, left: int) -> None:
         """Where a phrase must be written now, nothing but its next token; else not the end, while one is missing."""
@@ -178,10 +111,13 @@ class MustInclude:
 
     def push(self, token: int) -> None:
         """Take the token that was chosen."""
+        if not self._missing:
+            return
         if self._forced:
             self._forced.pop(0)
         self._text += self._vocabulary.folded[token]
-        found = [phrase for phrase in self._missing if phrase in self._text]
+        written = unspaced(self._text.decode(errors="ignore"))
+        found = [phrase for phrase in self._missing if phrase in written]
         for phrase in found:
             del self._missing[phrase]
 

@@ -6,6 +6,7 @@ import re
 
 # A full stop ends a sentence where a blank follows; within a number or a name it does not.
 SENTENCE_END = re.compile(r"""[。！？…!?]+[”’」』）"')]*|\.(?=\s)|\n+""")
+_OPEN_WORD = re.compile(r"[0-9A-Za-z.,]+\Z")
 
 
 class StopFilter:
@@ -45,6 +46,26 @@ class StopFilter:
             if any(stop.startswith(text[-length:]) for stop in self._stops):
                 return length
         return 0
+
+
+class WordFilter:
+    """Passes text on up to the Latin word or number at its end, which may not be whole."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def push(self, piece: str) -> str:
+        """The text up to the last word."""
+        text = self._held + piece
+        end = _OPEN_WORD.search(text)
+        place = len(text) if end is None else end.start()
+        self._held = text[place:]
+        return text[:place]
+
+    def flush(self) -> str:
+        """The last word, of an answer that was not cut in it."""
+        text, self._held = self._held, ""
+        return text
 
 
 class SentenceFilter:

@@ -1,39 +1,42 @@
-"""What every token writes, as bytes in lower case, and which tokens begin with or hold a piece of text."""
+"""What every token writes, as bytes."""
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from ..text_stream import byte_level as of_byte_level
+from .token_trie import TokenTrie
 
-Ids = npt.NDArray[np.int64]
 Made = TypeVar("Made")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 
 
 class Vocabulary:
-    """The bytes of all tokens, lower-cased where they are ASCII: a rule about words holds for their capitals too.
+    """The bytes of all tokens by id, as the decoder of the tokenizer writes them inside a text.
 
     `pieces` are the tokens as the tokenizer stores them, by id. `byte_level` says that they are GPT-2's stand-ins for
-    bytes; otherwise "▁" is a blank, and "<0x0A>" a byte. Special tokens write nothing.
+    bytes; with `continuing`, WordPiece's "##", every piece that does not begin with it begins with a blank; otherwise
+    "▁" is a blank, and "<0x0A>" a byte. Special tokens write nothing. `folded` has ASCII letters in lower case.
     """
 
-    def __init__(self, pieces: Sequence[str], *, byte_level: bool, special: Sequence[int] = ()) -> None:
+    def __init__(
+        self, pieces: Sequence[str], *, byte_level: bool, special: Sequence[int] = (), continuing: str = ""
+    ) -> None:
         silent = set(special)
-        bytes_of = of_byte_level if byte_level else _bytes_of
-        self.texts: list[bytes] = [b"" if index in silent else bytes_of(piece) for index, piece in enumerate(pieces)]
+        written = of_byte_level if byte_level else partial(_bytes_of, continuing=continuing)
+        self.texts: list[bytes] = [
+            b"" if index in silent or not piece else written(piece) for index, piece in enumerate(pieces)
+        ]
         self.folded: list[bytes] = [text.lower() for text in self.texts]
-        order = sorted(range(len(self.folded)), key=self.folded.__getitem__)
-        self._order = np.array(order, dtype=np.int64)
-        self._sorted = [self.folded[index] for index in order]
-        self.by_first_byte: list[Ids] = [self.beginning_with(bytes([byte])) for byte in range(256)]
         self._cached: dict[Hashable, Any] = {}
+
+    @cached_property
+    def trie(self) -> TokenTrie:
+        """The texts as a tree of bytes."""
+        return TokenTrie(self.texts)
 
     def cached(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What was made of this vocabulary for `key`, made at the first need."""
@@ -42,25 +45,10 @@ class Vocabulary:
         found: Made = self._cached[key]
         return found
 
-    def beginning_with(self, prefix: bytes) -> Ids:
-        """Tokens whose text begins with `prefix` (not empty, lower case), or is it: int64 [n]."""
-        start = bisect_left(self._sorted, prefix)
-        end = bisect_left(self._sorted, _after(prefix), lo=start)
-        found: Ids = self._order[start:end]
-        return found
 
-    def holding(self, phrases: Sequence[bytes]) -> Ids:
-        """Tokens that hold one of the phrases (lower case) whole: int64 [n]."""
-        pattern = re.compile(b"|".join(re.escape(phrase) for phrase in sorted(phrases, key=len)))
-        return np.array([index for index, text in enumerate(self.folded) if pattern.search(text)], dtype=np.int64)
-
-
-def _bytes_of(piece: str) -> bytes:
+def _bytes_of(piece: str, continuing: str) -> bytes:
+    if continuing:
+        inside = piece.startswith(continuing)
+        return (piece.removeprefix(continuing) if inside else f" {piece}").encode("utf-8", "replace")
     single = _BYTE_TOKEN.match(piece)
     return bytes([int(single[1], 16)]) if single else piece.replace("▁", " ").encode("utf-8", "replace")
-
-
-def _after(prefix: bytes) -> bytes:
-    """The first of the texts in order that do not begin with `prefix`."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\xff" * 64

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
-from ..generate.constraints import BannedPhrases
+from ..generate.banned import BannedPhrases
 from ..generate.facts import SourceFacts
 from ..generate.vocabulary import Vocabulary
 from ..tokenizer import TextTokenizer
@@ -54,7 +54,9 @@ class Words:
             pieces = self._tokenizer.pieces()
             padded = [*pieces, *[""] * (self._rows - len(pieces))]  # rows of the head that no token has
             special = self._tokenizer.special_ids
-            self._vocabulary = Vocabulary(padded, byte_level=self._tokenizer.joins_bytes, special=special)
+            self._vocabulary = Vocabulary(
+                padded, byte_level=self._tokenizer.joins_bytes, special=special, continuing=self._tokenizer.continuing
+            )
         return self._vocabulary
 
 

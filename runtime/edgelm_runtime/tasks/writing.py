@@ -11,7 +11,7 @@ from ..generate.constraints import Constraint
 from ..generate.control import Control
 from ..generate.guides import Guide
 from ..generate.options import GenerationOptions
-from ..generate.stop import SentenceFilter, StopFilter
+from ..generate.stop import SentenceFilter, StopFilter, WordFilter
 from ..results import Lookup, TextResult
 from ..text_stream import TextStream
 from ..timing import Stopwatch, ended
@@ -46,7 +46,7 @@ class Account:
         # An answer that the limit or the deadline cut is not undone by a later one that ended by itself.
         if ended != "stop" or not self.finish_reason:
             self.finish_reason = ended
-        return reader.rest(cut=ended == "deadline")
+        return reader.rest(ended)
 
     def result(self, bundle: str, text: str, variants: tuple[str, ...] = ()) -> TextResult:
         """The finished result: `prompt_tokens`, `tokens` and `timings` are sums over windows and variants."""
@@ -144,6 +144,8 @@ class Reader:
     def __init__(self, tokenizer: TextTokenizer, options: GenerationOptions) -> None:
         self._text = TextStream(tokenizer)
         self._stop = StopFilter(options.stop)
+        # What the limit cuts is half a number, which is another one.
+        self._words = WordFilter() if options.facts == "locked" else None
         self._sentences = None if options.deadline_ms is None else SentenceFilter()
         self.piece = ""
         self.pieces: list[str] = []
@@ -160,6 +162,7 @@ class Reader:
         """
         start = perf_counter()
         piece = self._stop.push(self._text.push(token))
+        piece = piece if self._words is None else self._words.push(piece)
         self.piece = piece if self._sentences is None else self._sentences.push(piece)
         self.ms += ended("detokenize", start)
         return self._stop.found
@@ -170,9 +173,15 @@ class Reader:
         self.pieces.append(self.piece)
         return ended
 
-    def rest(self, *, cut: bool) -> str:
-        """The text that was held back, at the end of the answer; of a `cut` one, whole sentences only."""
+    def rest(self, ended: str) -> str:
+        """The text that was held back, at the end of the answer.
+
+        Of one that the deadline `ended`, whole sentences only; with locked facts a word that was cut is left out.
+        """
         text = self._stop.push(self._text.flush()) + self._stop.flush()
+        if self._words is not None:
+            text = self._words.push(text) + ("" if ended != "stop" else self._words.flush())
         if self._sentences is None:
             return text
+        cut = ended == "deadline"
         return self._sentences.push(text) + (self._sentences.whole() if cut else self._sentences.flush())
