@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import mmap
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from . import plain
 from .errors import BundleNotFound, BundleRejected, ExportError
+from .exchange import exchange
 from .fields import MANIFEST_NAME, check_path
 from .manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest
 
@@ -20,7 +22,7 @@ Content = bytes | Path | Sequence[bytes | BinaryIO]
 
 _SHIPPED = Path(__file__).parent / "bundles"
 _CHUNK = 1 << 20
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+MAX_READ_BYTES = 2 << 30  # of a file that is read as a whole; protocol buffers end there
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,19 @@ class Bundle:
         """Whether it is one of those in this package: who can write there can write code."""
         return self.path.parent == _SHIPPED
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int = MAX_READ_BYTES) -> bytes:
         """Read a file that the manifest names, once, and return the very bytes whose sha256 was checked.
 
-        Raises BundleRejected when the name is not in the manifest, or size, sha256 or kind of file do not match.
+        Raises BundleRejected when the name is not in the manifest, it has more than `most` bytes, or size, sha256 or
+        kind of file do not match.
         """
         entry = self._entry(name)
-        data = _read_file(self.path, name, entry.size)
+        if entry.size > most:
+            raise _mismatch(name, f"at most {most:,} bytes", f"{entry.size:,} bytes")
+        with _opened(self.path, name) as descriptor:
+            _check_size(name, entry, descriptor)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(entry.size + 1)
         self._compare(name, entry, len(data), hashlib.sha256(data).hexdigest())
         return data
 
@@ -57,9 +65,8 @@ class Bundle:
         """
         entry = self._entry(name)
         with _opened(self.path, name) as descriptor:
-            size = os.fstat(descriptor).st_size
-            if size == 0 or size != entry.size:
-                raise _mismatch(name, f"{entry.size:,} bytes", f"{size:,} bytes")
+            if _check_size(name, entry, descriptor) == 0:
+                raise _mismatch(name, "a file that is not empty", "0 bytes")
             memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         self._compare(name, entry, len(memory), hashlib.sha256(memory).hexdigest())
         return memory
@@ -69,6 +76,7 @@ class Bundle:
         for name, entry in self.manifest.files.items():
             size, digest = 0, hashlib.sha256()
             with _opened(self.path, name) as descriptor:
+                _check_size(name, entry, descriptor)
                 while size <= entry.size and (chunk := os.read(descriptor, _CHUNK)):
                     digest.update(chunk)
                     size += len(chunk)
@@ -77,7 +85,10 @@ class Bundle:
     def check_files(self) -> None:
         """Every file of the manifest is there, a plain file of the right size, with no symlink on the way."""
         for name, entry in self.manifest.files.items():
-            size = _plain_file(self.path, name).st_size
+            try:
+                size = plain.status(self.path, name).st_size
+            except OSError as error:
+                raise _unusable(name, error) from error
             if size != entry.size:
                 raise _mismatch(name, f"{entry.size:,} bytes", f"{size:,} bytes")
 
@@ -171,29 +182,25 @@ def _mismatch(name: str, expected: str, found: str) -> BundleRejected:
 def _read_manifest(folder: Path) -> bytes:
     if not os.path.lexists(folder / MANIFEST_NAME):
         why = f"the folder has no {MANIFEST_NAME}" if folder.is_dir() else "there is no such folder"
+        if left := _left_aside(folder):
+            why += f", and {left} is what an interrupted --force left of it: rename it back"
         raise BundleNotFound(
             f"there is no bundle at {folder}: {why}; give the path of a folder that `edgelm export` wrote"
         )
-    return _read_file(folder, MANIFEST_NAME, MAX_MANIFEST_BYTES)
-
-
-def _plain_file(folder: Path, name: str) -> os.stat_result:
-    """Status of a plain file inside `folder`; every component of `name` is looked at without following links."""
-    parts = name.split("/")
     try:
-        for depth in range(1, len(parts)):
-            status = os.lstat(folder.joinpath(*parts[:depth]))
-            if not stat.S_ISDIR(status.st_mode):
-                raise _unusable(name, "a folder on its way is a symlink or not a folder")
-        status = os.lstat(folder.joinpath(*parts))
+        return plain.read_plain(folder / MANIFEST_NAME, MAX_MANIFEST_BYTES)
     except OSError as error:
-        raise _unusable(name, f"it cannot be read ({error.strerror})") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise _unusable(name, "it is a symlink" if stat.S_ISLNK(status.st_mode) else "it is not a plain file")
-    return status
+        raise _unusable(MANIFEST_NAME, error) from error
 
 
-def _unusable(name: str, why: str) -> BundleRejected:
+def _left_aside(folder: Path) -> Path | None:
+    """The old bundle where the process that replaced it was ended between two renames."""
+    found = sorted(folder.absolute().parent.glob(f".{glob.escape(folder.name)}.old-*"))
+    return next((path for path in found if (path / MANIFEST_NAME).is_file()), None)
+
+
+def _unusable(name: str, error: OSError) -> BundleRejected:
+    why = str(error.strerror)
     return BundleRejected(
         f"{name} of the bundle is refused: {why}; copy or export the bundle again",
         what=name,
@@ -205,21 +212,19 @@ def _unusable(name: str, why: str) -> BundleRejected:
 @contextmanager
 def _opened(folder: Path, name: str) -> Iterator[int]:
     """File descriptor of a plain file inside the bundle; what goes wrong while reading is a BundleRejected too."""
-    _plain_file(folder, name)
     try:
-        descriptor = os.open(folder / name, _OPEN_FLAGS)
-        try:
+        with plain.opened(folder, name) as descriptor:
             yield descriptor
-        finally:
-            os.close(descriptor)
     except OSError as error:
-        raise _unusable(name, f"it cannot be read ({error.strerror})") from error
+        raise _unusable(name, error) from error
 
 
-def _read_file(folder: Path, name: str, limit: int) -> bytes:
-    """Content of a file, at most one byte more than `limit`: enough to see that it is too long."""
-    with _opened(folder, name) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
-        return file.read(limit + 1)
+def _check_size(name: str, entry: FileEntry, descriptor: int) -> int:
+    """The size of an open file, which is compared before anything of it is read."""
+    size = os.fstat(descriptor).st_size
+    if size != entry.size:
+        raise _mismatch(name, f"{entry.size:,} bytes", f"{size:,} bytes")
+    return size
 
 
 def _check_target(folder: Path, force: bool) -> None:
@@ -313,20 +318,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _replace(temporary: Path, folder: Path) -> None:
-    """Rename `temporary` to `folder`; an old bundle steps aside first and comes back if the rename fails."""
+    """Rename `temporary` to `folder`; an old bundle changes places with it, or else steps aside and may come back."""
     import shutil
 
     temporary.chmod(0o755)
-    old = temporary.with_name(temporary.name.replace(".tmp-", ".old-"))
-    aside = folder.is_dir()
-    if aside:
-        folder.rename(old)
-    try:
+    if not folder.is_dir():
         temporary.rename(folder)
-    except BaseException:
-        if aside and not folder.exists():
-            old.rename(folder)
-        raise
+        _sync_folder(folder.parent)
+        return
+    old = temporary
+    if not exchange(temporary, folder):
+        old = temporary.with_name(temporary.name.replace(".tmp-", ".old-"))
+        folder.rename(old)
+        try:
+            temporary.rename(folder)
+        except BaseException:
+            if not folder.exists():
+                old.rename(folder)
+            raise
     _sync_folder(folder.parent)
-    if aside:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)

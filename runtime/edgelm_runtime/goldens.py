@@ -19,6 +19,7 @@ from .tasks.reading import Text
 SCORE_TOLERANCE = 0.02  # instruction sets round int8 products' scales differently
 VECTOR_TOLERANCE = 0.1  # of an embedding's length
 LOGIT_TOLERANCE = 0.2  # tokens this near may change places: one activation rounded otherwise moves them by 0.18
+MAX_BYTES, MAX_ANSWERS = 8 << 20, 1_000  # an export writes 8 answers a task
 _SHOWN = 200
 
 
@@ -52,13 +53,16 @@ def _entries(bundle: Bundle, task: str, model: Any) -> list[tuple[str, Any]]:
 def _golden(bundle: Bundle, name: str) -> dict[str, list[Any]]:
     expected = f"an object of lists, {', '.join(_REPLAYS)}, with at least one answer"
     try:
-        golden = json.loads(bundle.read(name))
+        golden = json.loads(bundle.read(name, MAX_BYTES))
     except (ValueError, RecursionError) as error:
         raise _malformed(f"no JSON ({error})", expected) from error
     if not isinstance(golden, dict) or not all(isinstance(entries, list) for entries in golden.values()):
         raise _malformed("something else", expected)
     if not any(golden.get(kind) for kind in _REPLAYS):
         raise _malformed("no answers", expected)
+    count = sum(map(len, golden.values()))
+    if count > MAX_ANSWERS:
+        raise _malformed(f"{count:,} answers", f"at most {MAX_ANSWERS:,}")
     return golden
 
 
@@ -90,7 +94,10 @@ def _field(entry: Any, name: str, kind: type) -> Any:
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _malformed(f"a score without a usable {name!r}", "number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise _malformed(f"a score with a {name!r} of {len(str(value)[:400])} digits or more", "number") from error
 
 
 def _input(entry: Any) -> Text:

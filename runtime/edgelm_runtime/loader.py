@@ -72,14 +72,23 @@ def load(
         if task not in (None, name):
             raise InputError(f"the task is {name!r} by the first argument and {task!r} by `task`; give one of them")
         return _load_default(name, make, Origin(name, given))
-    folder = shipped.get(name, Path(name))
-    if not folder.exists():
+    bundle = open_bundle(_folder(name, shipped), verify="lazy")
+    return make(bundle, served_task(bundle, task))
+
+
+def _folder(name: str, shipped: Mapping[str, Path]) -> Path:
+    """The folder of a default bundle's name, or of a path. Raises BundleNotFound."""
+    try:
+        folder = shipped[name] if name in shipped else Path(os.fsdecode(name))
+        why = "" if folder.exists() else "nothing is there"
+    except (OSError, ValueError) as error:  # a name that is too long, a folder that may not be read
+        why = str(error)
+    if why:
         raise BundleNotFound(
-            f"there is no bundle {name!r}; give a task ({', '.join(TASKS)}), a default bundle "
+            f"there is no bundle {name[:200]!r} ({why[:300]}); give a task ({', '.join(TASKS)}), a default bundle "
             f"({', '.join(shipped) or 'none is installed'}), or the folder that `edgelm export` wrote"
         )
-    bundle = open_bundle(folder, verify="lazy")
-    return make(bundle, served_task(bundle, task))
+    return folder
 
 
 def _answering(model: Any, task: str, options: Answering) -> Any:

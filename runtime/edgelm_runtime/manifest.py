@@ -45,7 +45,8 @@ _LEAST_LABELS = {
     ("token-classification", SINGLE_LABEL): 2,
 }
 _MAX_CONTEXT = 1 << 20
-_MAX_BYTES = 1 << 50
+_MAX_BYTES = 1 << 36
+_LISTED, _SHOWN = 50, 1_000  # problems in a message, characters of one
 _SHA256 = re.compile("[0-9a-f]{64}")
 _TAG = re.compile(rf"{OUTSIDE}|[BIES]-.+")
 
@@ -228,9 +229,11 @@ def _plain_tokenizer(spec: TokenizerSpec) -> dict[str, Any]:
 
 
 def _rejected(problems: list[str]) -> BundleRejected:
-    listed = "".join(f"\n  - {problem}" for problem in problems)
+    shown = [problem if len(problem) <= _SHOWN else f"{problem[:_SHOWN]}…" for problem in problems[:_LISTED]]
+    shown += [f"and {len(problems) - _LISTED:,} more"] if len(problems) > _LISTED else []
+    listed = "".join(f"\n  - {problem}" for problem in shown)
     message = f"{MANIFEST_NAME} does not describe a bundle of format {FORMAT}:{listed}\nExport the bundle again."
-    return BundleRejected(message, what=MANIFEST_NAME, expected=f"format {FORMAT}", found="; ".join(problems))
+    return BundleRejected(message, what=MANIFEST_NAME, expected=f"format {FORMAT}", found="; ".join(shown))
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from .errors import BundleRejected
 
 MAX_HEADER_BYTES = 1 << 20
+MAX_RANK = 16
 DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "U8": np.uint8, "I8": np.int8}
 
 
@@ -53,11 +54,18 @@ class Weights:
         try:
             dtype, shape, (begin, end) = np.dtype(DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
         except (KeyError, TypeError, ValueError) as error:
-            raise self._wrong(f"an entry for {name[:80]!r} that is not understood ({error!r})") from error
-        numbers = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in (*shape, begin, end))
+            raise self._wrong(f"an entry for {name[:80]!r} that is not understood ({repr(error)[:80]})") from error
+        size = len(self._memory)
+        # Each number is bounded before any are multiplied: products of long integers take minutes.
+        listed = isinstance(shape, list) and len(shape) <= MAX_RANK
+        numbers = listed and all(type(n) is int and 0 <= n <= size for n in (*shape, begin, end))
         count = math.prod(shape) if numbers else -1
-        if not numbers or count * dtype.itemsize != end - begin or start + end > len(self._memory):
-            raise self._wrong(f"{name[:80]!r} of shape {shape} at {begin} to {end}, which does not fit")
+        if not numbers or count * dtype.itemsize != end - begin or start + end > size:
+            raise self._wrong(
+                f"{name[:80]!r} of shape {str(shape)[:80]} at {str((begin, end))[:80]}, which does not fit"
+            )
+        if count == 0:
+            return np.empty(shape, dtype)
         return np.frombuffer(self._memory, dtype, count, start + begin).reshape(shape)
 
     def _wrong(self, found: str) -> BundleRejected:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from edgelm_runtime import bundle as bundles
 from edgelm_runtime.bundle import Bundle, bundles_in, default_bundles, open_bundle, write_bundle
 from edgelm_runtime.errors import BundleNotFound, BundleRejected, ExportError
+from edgelm_runtime.exchange import exchange
 from edgelm_runtime.manifest import Manifest
 
 TINY = Path(__file__).parents[1] / "data" / "tiny-classifier"
@@ -85,9 +87,9 @@ def test_another_size_is_refused_at_once(folder: Path, change: bytes) -> None:
 def test_a_file_that_grows_after_opening_is_refused(folder: Path) -> None:
     bundle = open_bundle(folder)
     (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes() + b"x")
-    with pytest.raises(BundleRejected, match="bytes or more"):
+    with pytest.raises(BundleRejected, match="expected 505 bytes, found 506 bytes"):
         bundle.read("model.onnx")
-    with pytest.raises(BundleRejected, match="bytes or more"):
+    with pytest.raises(BundleRejected, match="expected 505 bytes, found 506 bytes"):
         bundle.verify_hashes()
 
 
@@ -289,11 +291,66 @@ def test_a_failed_rename_brings_the_old_bundle_back(folder: Path, monkeypatch: p
             raise OSError(28, "No space left on device")
         return rename(path, target)
 
+    monkeypatch.setattr(bundles, "exchange", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", fail_for_temporary)
     with pytest.raises(ExportError, match="No space left"):
         write_bundle(folder, bare_manifest(), contents(), force=True)
     open_bundle(folder)
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
+
+
+def test_where_folders_cannot_change_places_the_old_one_steps_aside(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "exchange", lambda one, other: False)
+    (folder / "old.txt").write_text("old", encoding="utf-8")
+    write_bundle(folder, bare_manifest(), contents(), force=True)
+    assert not (folder / "old.txt").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one step is a system call of Linux and of macOS")
+def test_there_is_a_bundle_under_the_name_at_every_moment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def watched(one: Path, other: Path) -> bool:
+        done = exchange(one, other)
+        seen.extend((done, (one / "edgelm.json").is_file(), (other / "edgelm.json").is_file()))
+        return done
+
+    monkeypatch.setattr(bundles, "exchange", watched)
+    write_bundle(folder, bare_manifest(), contents(), force=True)
+    assert seen == [True, True, True]
+
+
+def test_what_an_ended_replacement_left_is_named(folder: Path) -> None:
+    folder.rename(folder.parent / ".bundle.old-abcd")
+    with pytest.raises(BundleNotFound, match=r"\.bundle\.old-abcd is what an interrupted --force left"):
+        open_bundle(folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sparse files are asked for there")
+def test_a_sparse_terabyte_is_refused_by_its_size(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    os.truncate(folder / "model.onnx", 1 << 40)
+    for use in (bundle.verify_hashes, lambda: bundle.read("model.onnx"), lambda: bundle.map("model.onnx")):
+        with pytest.raises(BundleRejected, match="found 1,099,511,627,776 bytes"):
+            use()
+    values = json.loads((folder / "edgelm.json").read_text(encoding="utf-8"))
+    rewrite(folder, files={**values["files"], "model.onnx": {"size": 1 << 40, "sha256": "0" * 64}})
+    with pytest.raises(BundleRejected, match="an integer from 0 to 68719476736"):
+        open_bundle(folder)
+    os.truncate(folder / "model.onnx", 3 << 30)
+    rewrite(folder, files={**values["files"], "model.onnx": {"size": 3 << 30, "sha256": "0" * 64}})
+    with pytest.raises(BundleRejected, match="expected at most 2,147,483,648 bytes"):
+        open_bundle(folder, verify="lazy").read("model.onnx")
+
+
+def test_many_problems_make_no_long_message(folder: Path) -> None:
+    rewrite(folder, files={f"{number}/../{'x' * 2000}": 1 for number in range(400)})
+    with pytest.raises(BundleRejected, match=r"and 3\d\d more") as caught:
+        open_bundle(folder)
+    assert len(str(caught.value)) < 60_000
 
 
 def test_default_bundles_are_whole_and_sorted() -> None:

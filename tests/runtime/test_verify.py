@@ -177,3 +177,23 @@ def test_a_bundle_for_tasks_of_a_newer_runtime_is_refused(tmp_path: Path, tiny_c
     newer = write_bundle(tmp_path / "newer", replace(bundle.manifest, serves=("ranking",)), contents)
     with pytest.raises(BundleRejected, match="serves ranking, this runtime has"):
         verify_bundle(newer.path)
+
+
+@pytest.mark.parametrize(
+    ("golden", "why"),
+    [
+        ({"classification": [{"text": "good", "label": "positive", "scores": {"positive": 10**400}}]}, "digits"),
+        ({"classification": [{"text": "good", "label": "positive"}] * 200_000}, "200,000 answers"),
+        ({"classification": [{"task": ["sentiment"], "text": "good", "label": "a", "scores": {}}]}, "the task"),
+        ({"classification": [{"task": {}, "text": "good", "label": "a", "scores": {}}]}, "the task"),
+        ({"embedding": [{"text": "good", "embedding": [10**400]}]}, "digits"),
+    ],
+)
+def test_hostile_goldens_are_refused_at_once(with_golden: WithGolden, golden: Any, why: str) -> None:
+    with pytest.raises(BundleRejected, match=why):
+        verify_bundle(with_golden(golden))
+
+
+def test_a_file_of_goldens_is_bounded(with_golden: WithGolden) -> None:
+    with pytest.raises(BundleRejected, match=r"golden\.json does not match the manifest: expected at most 8,388,608"):
+        verify_bundle(with_golden(b" " * (9 << 20)))

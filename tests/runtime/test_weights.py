@@ -83,6 +83,19 @@ def test_a_header_that_does_not_fit_is_refused(header: Any, why: str) -> None:
         weights(header)
 
 
+@pytest.mark.parametrize(
+    "shape", [[1] * 65, [10**4000] * 200, [10**4000, 0], [0, 1 << 70], [True], "ab", [1 << 60] * 15, {"a": 1}]
+)
+def test_no_shape_costs_time_or_is_too_much_for_numpy(shape: Any) -> None:
+    with pytest.raises(BundleRejected, match="which does not fit") as caught:
+        weights({"t": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}})
+    assert len(str(caught.value)) < 600
+
+
+def test_a_tensor_of_nothing_at_the_end_is_read() -> None:
+    assert weights({"t": entry(shape=(3, 0), offsets=(8, 8))}).arrays["t"].shape == (3, 0)
+
+
 def test_a_header_longer_than_the_file_or_the_limit_is_refused() -> None:
     for data in (b"1234", (1 << 60).to_bytes(8, "little") + b"{}", file(b" " * ((1 << 20) + 1))):
         with pytest.raises(BundleRejected, match="a header of"):

@@ -70,8 +70,17 @@ class KVCache:
         shape = (sequences, layout.kv_heads, capacity, layout.head_size)
         names = [f"{layer}.{part}" for layer in range(layout.layers) for part in ("key", "value")]
         size = math.prod(shape) * np.dtype(layout.dtype).itemsize
-        # Untouched pages of zeros from the system: used as the answer grows, and given back with the last array.
-        memory = mmap.mmap(-1, len(names) * size, **_PRIVATE)
+        try:
+            # Untouched pages of zeros from the system: used as the answer grows, and given back with the last array.
+            memory = mmap.mmap(-1, len(names) * size, **_PRIVATE)
+        except (OSError, OverflowError, ValueError) as error:
+            raise BundleRejected(
+                f"a context of {capacity:,} tokens takes {len(names) * size:,} bytes, more than this machine gives "
+                f"({error}); export the model with a shorter context",
+                what="tokenizer.max_tokens",
+                expected="what fits into memory",
+                found=f"{len(names) * size:,} bytes",
+            ) from error
         arrays = np.frombuffer(memory, dtype=layout.dtype).reshape(len(names), *shape)
         return cls(dict(zip(names, arrays, strict=True)))
 

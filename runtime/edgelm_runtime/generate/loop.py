@@ -59,7 +59,7 @@ class GeneratorSession:
         self.encoder = None if encoder is None else Encoder(*encoder, self.layout, inputs)
         attended = () if encoder is None else ("encoder",)
         self.step_inputs = tuple(name for name in inputs if not name.startswith(("past_key_values.", *attended)))
-        vocab = outputs.get("logits", [None])[-1]
+        vocab = (outputs.get("logits") or [None])[-1]
         if not isinstance(vocab, int) or not NEEDED_INPUTS <= set(self.step_inputs) <= set(STEP_INPUTS):
             raise BundleRejected(
                 f"the graph has inputs {list(inputs)} and outputs {outputs}, accepted: inputs {', '.join(STEP_INPUTS)} "

@@ -11,7 +11,7 @@ from mmap import mmap
 from time import perf_counter
 from typing import Any
 
-from ..bundle import Bundle, open_bundle
+from ..bundle import MAX_READ_BYTES, Bundle, open_bundle
 from ..errors import EdgeLMError
 from ..machine import resident_bytes
 from ..ort import onnxruntime
@@ -29,9 +29,9 @@ class _Watched(Bundle):
 
     watch: Stopwatch
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int = MAX_READ_BYTES) -> bytes:
         with self.watch("verification"):
-            return super().read(name)
+            return super().read(name, most)
 
     def map(self, name: str) -> mmap:
         with self.watch("verification"):

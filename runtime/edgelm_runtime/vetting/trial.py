@@ -18,7 +18,7 @@ from ..bundle import Bundle
 from ..errors import BundleRejected, TokenizerFailed
 from ..guarded import GuardedTokenizer, library_version
 from ..memory import home
-from .tokenizer import check_tokenizer
+from .tokenizer import MAX_BYTES, check_tokenizer
 
 EDITION = 1  # raised when the checks or the texts change, so that what passed is looked at again
 CPU_SECONDS, WALL_SECONDS = 20, 120
@@ -42,7 +42,7 @@ def tokenizer_content(bundle: Bundle) -> bytes:
     What this machine knows by its digest is not looked at again. Raises BundleRejected.
     """
     file = bundle.manifest.tokenizer.file
-    data = bundle.read(file)
+    data = bundle.read(file, MAX_BYTES)
     if bundle.shipped:
         return data
     memory = _memory(bundle.manifest.files[file].sha256)
