@@ -16,9 +16,9 @@ from edgelm_export.checkpoint.reading import GENERATORS
 from edgelm_export.mapped import torch_model
 from edgelm_export.quantize.ranges import Range
 from edgelm_export.vector import Vector
+from edgelm_runtime.generate.edits import Edits
 from edgelm_runtime.generate.guides import Guide
 from edgelm_runtime.generate.options import GenerationOptions
-from edgelm_runtime.generate.sampling import edit_logits
 from edgelm_runtime.manifest import DecoderSpec
 from edgelm_runtime.tasks.rows import Row
 
@@ -120,8 +120,11 @@ def greedy_ids(
 ) -> list[int]:  # fmt: skip
     """Greedy answer of a transformers model, up to the first of ``ends``; ``start`` is what a decoder of its own reads.
 
-    A loop of our own and not ``generate``, whose repetition rules look at the prompt as well: a summary may quote.
+    A loop of our own and not ``generate``, which has no guides and no ``penalize_prompt``; the rules are the runtime's.
     """
+    begun = np.array(start or prompt, np.int64)
+    options = options.after(len(begun))
+    edits = Edits(options, begun, vocab=model.get_output_embeddings().out_features, eos_ids=ends)
     answer: list[int] = []
     step, cache = torch.tensor([list(start or prompt)], device=model.device), None
     with torch.inference_mode():
@@ -132,10 +135,9 @@ def greedy_ids(
             read = {"decoder_input_ids" if start else "input_ids": step}
             out = model(**read, **given, past_key_values=cache, use_cache=True)
             row = out.logits[0, -1].float().cpu().numpy()
-            row = edit_logits(row if guide is None else guide.favour(row), np.array(answer, np.int64), options)
-            if len(answer) < options.min_new_tokens:
-                row[list(ends)] = -np.inf
-            token = int(row.argmax())
+            edits.forbid(row, len(answer))
+            favoured = row if guide is None else guide.favour(row)
+            token = int(edits.change_or_yield(favoured, np.array([*edits.before, *answer], np.int64)).argmax())
             if token in ends:
                 break
             answer.append(token)

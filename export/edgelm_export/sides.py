@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -70,8 +70,8 @@ class Side:
 
         def answer(text: Text) -> object:
             prompt = model.tokenize(str(text))
-            options = model.options(temperature=0.0, num_beams=1)
-            return reference.greedy(prompt, replace(options, max_new_tokens=_room(model, prompt)), ())
+            options = model.options(max_new_tokens=_room(model, prompt), temperature=0.0, num_beams=1)
+            return reference.greedy(prompt, options, ())
 
         return answer
 

@@ -23,6 +23,7 @@ from safetensors import safe_open
 
 from edgelm_export.architecture import GraphSource
 from edgelm_export.checkpoint import Checkpoint
+from edgelm_export.checkpoint.generation import renumbered as renumbered_options
 from edgelm_export.checkpoint.weights import Safetensors
 from edgelm_export.families import Family
 from edgelm_export.finetune.data import check_fields, read_rows
@@ -126,7 +127,7 @@ def trim(checkpoint: Checkpoint, by: str, templates: Iterable[str] = ()) -> tupl
     weights, architecture, saved = _cut(checkpoint, Kept(kept, rows))
     config = {**checkpoint.config, **_mapped(checkpoint.config, new), "vocab_size": len(kept)}
     spec = replace(checkpoint.tokenizer, **_mapped(vars(checkpoint.tokenizer), new))
-    generation = {**checkpoint.generation, **_mapped(checkpoint.generation, new)}
+    generation = renumbered_options(checkpoint.generation, new)
     decoder = checkpoint.decoder
     if decoder is not None:
         decoder = replace(decoder, **_mapped(vars(decoder), new))
@@ -173,9 +174,9 @@ def _corpus(path: Path) -> list[str]:
 
 
 def _ids_of(checkpoint: Checkpoint) -> Iterator[int]:
-    """Every token id that the configuration, the generation settings and the manifest's tokenizer name."""
+    """Every token id that the configuration and the manifest's tokenizer name."""
     decoder = {} if checkpoint.decoder is None else vars(checkpoint.decoder)
-    for fields in (checkpoint.config, checkpoint.generation, vars(checkpoint.tokenizer), decoder):
+    for fields in (checkpoint.config, vars(checkpoint.tokenizer), decoder):
         for value in (value for name, value in fields.items() if _names_ids(name)):
             yield from filter(_is_id, value if isinstance(value, list | tuple) else [value])
 

@@ -23,6 +23,7 @@ from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import ParityError, UnsupportedCheckpoint
 from edgelm_runtime.generate.cache import KVCache
 from edgelm_runtime.generate.loop import PREFILL_CHUNK, prefill
+from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import Manifest
 from edgelm_runtime.tasks import ENCODERS
@@ -240,8 +241,7 @@ def _outputs(folder: Path, cases: Sequence[Case], each: Each) -> list[Logits]:
 def _cached(model: Any, ids: Sequence[int]) -> list[float]:
     """Of a short greedy answer, decoded with the cache: 1 for each token that a run without it gives, 0 for others."""
     generator, same = model.generator, []
-    plain = {"no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "min_new_tokens": 0, "temperature": 0.0}
-    answer = _generate(model, ids, CACHED_TOKENS, **plain)
+    answer = list(generator.stream(ids, GenerationOptions(max_new_tokens=CACHED_TOKENS, ignore_eos=True)))
     for place, token in enumerate(answer):
         logits = generator.logits(ids, answer[:place])
         logits[generator.suppressed] = -np.inf  # never generated
@@ -280,8 +280,8 @@ def measure_latency(folder: Path, cases: Sequence[Case]) -> dict[str, float]:
     }
 
 
-def _generate(model: Any, ids: Sequence[int], tokens: int, **options: Any) -> list[int]:
-    return list(model.stream_ids(ids, max_new_tokens=tokens, ignore_eos=True, prompt_lookup_num_tokens=0, **options))
+def _generate(model: Any, ids: Sequence[int], tokens: int) -> list[int]:
+    return list(model.stream_ids(ids, max_new_tokens=tokens, ignore_eos=True, prompt_lookup_num_tokens=0))
 
 
 def _median_ms(work: Callable[[], object], times: int) -> float:

@@ -88,8 +88,9 @@ def test_defaults_of_generation_are_taken_from_the_folder(tmp_path: Path, gpt2_f
     folder = Path(shutil.copytree(gpt2_folder, tmp_path / "gpt2"))
     stored = {"max_new_tokens": 40, "no_repeat_ngram_size": 6, "temperature": 0.7, "top_k": 5, "num_beams": 4}
     (folder / "generation_config.json").write_text(json.dumps(stored))
-    assert load_checkpoint(folder).generation == {"max_new_tokens": 40, "no_repeat_ngram_size": 6}
-    (folder / "generation_config.json").write_text(json.dumps({**stored, "do_sample": True}))
+    always = {"max_new_tokens": 40, "no_repeat_ngram_size": 6, "penalize_prompt": True, "suppress_tokens": []}
+    assert load_checkpoint(folder).generation == {**always, "num_beams": 4}
+    (folder / "generation_config.json").write_text(json.dumps({**stored, "do_sample": True, "num_beams": 1}))
     assert load_checkpoint(folder).generation["temperature"] == 0.7
 
 

@@ -17,9 +17,10 @@ import pytest
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import BundleRejected, InputError
 from edgelm_runtime.generate.cache import CacheLayout, KVCache
+from edgelm_runtime.generate.edits import Edits
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
-from edgelm_runtime.generate.sampling import edit_logits, new_generator
+from edgelm_runtime.generate.sampling import new_generator
 from edgelm_runtime.session import Session, SessionOptions, Worker, create_session, input_shapes, input_types, run
 
 BUNDLE = Path(__file__).parents[1] / "data" / "tiny-generator"
@@ -55,10 +56,11 @@ def last_logits(session: Any, ids: Sequence[int], capacity: int) -> np.ndarray:
 
 def slow_greedy(session: Any, prompt: list[int], count: int, eos: int | None, **rules: Any) -> list[int]:
     answer: list[int] = []
+    edits = Edits(GenerationOptions(**rules), np.array(prompt, np.int64), vocab=300, eos_ids=())
     while len(answer) < count and len(prompt) + len(answer) < CONTEXT:
         logits = last_logits(session, prompt + answer, CONTEXT)
         logits[list(SPECIAL[1:])] = -np.inf
-        token = int(edit_logits(logits, np.array(answer, np.int64), GenerationOptions(**rules)).argmax())
+        token = int(edits.change(logits, np.array([*edits.before, *answer], np.int64)).argmax())
         if token == eos:
             break
         answer.append(token)
@@ -66,7 +68,15 @@ def slow_greedy(session: Any, prompt: list[int], count: int, eos: int | None, **
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-@pytest.mark.parametrize("rules", [{}, {"no_repeat_ngram_size": 2}, {"repetition_penalty": 1.5}])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {},
+        {"no_repeat_ngram_size": 2},
+        {"repetition_penalty": 1.5},
+        {"no_repeat_ngram_size": 2, "repetition_penalty": 1.3, "penalize_prompt": True},
+    ],
+)
 @pytest.mark.parametrize("lookup", [0, 1, 8])
 def test_greedy_ids_equal_a_full_run_for_every_token(
     session: Any, model: GeneratorSession, prompt: list[int], rules: dict[str, Any], lookup: int

@@ -10,18 +10,15 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from edgelm_runtime.generate.edits import Edits, Ids, Row, ban_repeated_ngrams, penalize_repetition
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.sampling import (
-    Ids,
-    Row,
-    ban_repeated_ngrams,
     choose,
     draw,
     fresh_seed,
     keep_top_k,
     keep_top_p,
     new_generator,
-    penalize_repetition,
     softmax,
 )
 from edgelm_runtime.generate.stop import StopFilter
@@ -128,7 +125,8 @@ def test_choose_changes_nothing_and_takes_a_possible_token(
         temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=1.2, no_repeat_ngram_size=2
     )
     row, ids = as_row(logits), as_ids(answer)
-    tokens = [choose(row, ids, options, new_generator(5)) for _ in range(2)]
+    edits = Edits(options, ids[:0], vocab=VOCAB, eos_ids=())
+    tokens = [choose(edits.change_or_yield(row, ids), options, new_generator(5)) for _ in range(2)]
     assert tokens[0] == tokens[1]
     assert logits[tokens[0]] > -INF
     assert row.tolist() == as_row(logits).tolist()
@@ -145,8 +143,10 @@ def test_a_large_vocabulary_is_sorted_only_where_it_matters() -> None:
 
 
 def test_rules_that_ban_everything_give_way() -> None:
-    options = GenerationOptions(no_repeat_ngram_size=1)
-    assert choose(as_row([1.0, 3.0, 2.0]), as_ids([0, 1, 2]), options, new_generator(0)) == 1
+    edits = Edits(GenerationOptions(no_repeat_ngram_size=1), as_ids([]), vocab=3, eos_ids=())
+    row, seen = as_row([1.0, 3.0, 2.0]), as_ids([0, 1, 2])
+    assert edits.change_or_yield(row, seen) is row
+    assert edits.change(row, seen).max() == -INF
 
 
 def test_fresh_seeds_differ_and_are_accepted() -> None:

@@ -1,4 +1,4 @@
-"""What the configuration of a checkpoint says: architecture, task, labels, defaults of generation."""
+"""What the configuration of a checkpoint says: architecture, task, labels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ from edgelm_export.checkpoint.labels import with_labels
 from edgelm_export.checkpoint.loading import config_object
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
-
-# Fields of generation_config.json that the runtime has under the same name (the last two are edgelm's own).
-GENERATION_FIELDS = (
-    "max_new_tokens", "no_repeat_ngram_size", "repetition_penalty", "coverage_bonus", "quote_bonus",
-)  # fmt: skip
-SAMPLING_FIELDS = ("temperature", "top_k", "top_p")
 
 
 def readable_folder(folder: Path) -> Path:
@@ -91,16 +85,6 @@ def problem_type_of(config: Mapping[str, Any], labels: Sequence[str]) -> str:
     if found not in PROBLEM_TYPES or (found == SINGLE_LABEL and len(labels) < 2):
         raise families.refuse("problem_type", found, f"{', '.join(PROBLEM_TYPES)}, the first with two labels or more")
     return str(found)
-
-
-def generation_defaults(folder: Path, task: str) -> dict[str, Any]:
-    """What generation_config.json says of the options that the runtime has."""
-    path = folder / "generation_config.json"
-    if task != "text-generation" or not path.is_file():
-        return {}
-    stored = read_json(path)
-    fields = GENERATION_FIELDS + (SAMPLING_FIELDS if stored.get("do_sample") else ())
-    return {name: stored[name] for name in fields if stored.get(name) is not None}
 
 
 def reason_of(error: BaseException) -> str:

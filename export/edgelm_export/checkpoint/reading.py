@@ -12,13 +12,13 @@ from edgelm_export import families
 from edgelm_export.architecture import architecture_of, is_onnx, tasks_of
 from edgelm_export.checkpoint import text2text
 from edgelm_export.checkpoint.config import (
-    generation_defaults,
     hidden_size,
     problem_type_of,
     read_config,
     read_json,
     readable_folder,
 )
+from edgelm_export.checkpoint.generation import causal_defaults
 from edgelm_export.checkpoint.labels import labels_of
 from edgelm_export.checkpoint.layers import read_layers
 from edgelm_export.checkpoint.loading import reads_forward
@@ -192,9 +192,10 @@ class Reading:
     @cached_property
     def generation(self) -> dict[str, Any]:
         """Defaults of generation."""
+        rows = int(self.config["vocab_size"])
         if self.task == "text2text-generation":
-            return text2text.generation_defaults(self.folder)
-        return generation_defaults(self.folder, self.task)
+            return text2text.generation_defaults(self.folder, rows)
+        return causal_defaults(self.folder, rows) if self.task == "text-generation" else {}
 
     @cached_property
     def decoder(self) -> DecoderSpec | None:

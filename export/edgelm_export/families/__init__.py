@@ -151,7 +151,7 @@ def unknown(model_type: str) -> UnsupportedCheckpoint:
 
 
 def refuse(field: str, value: object, accepted: str, file: object = "config.json") -> UnsupportedCheckpoint:
-    """The error for a configuration field that changes the mathematics in a way that the graph does not honour."""
+    """The error for a configuration field that changes answers in a way that a bundle does not honour."""
     return UnsupportedCheckpoint(
         f"{file}: {field} = {value!r} is not honoured by this exporter; accepted: {accepted}. "
         "Export a checkpoint without it"

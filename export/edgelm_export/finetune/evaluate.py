@@ -19,8 +19,11 @@ from edgelm_runtime.tokenizer import TextTokenizer
 GENERATED = 100
 ANSWER_TOKENS = 96
 # Greedy answers of a small model loop and forget their source without these (perf/LOG.md has the tries); they are saved
-# with the model, and export copies them.
-GENERATION_DEFAULTS = {"max_new_tokens": 200, "no_repeat_ngram_size": 3, "coverage_bonus": 2.5, "quote_bonus": 1.0}
+# with the model, and export copies them. The rule on repeating leaves out the prompt: a summary may quote it.
+GENERATION_DEFAULTS = {
+    "max_new_tokens": 200, "no_repeat_ngram_size": 3, "penalize_prompt": False, "coverage_bonus": 2.5,
+    "quote_bonus": 1.0,
+}  # fmt: skip
 
 
 def predicted(trainer: Any) -> tuple[NDArray[Any], NDArray[Any]]:

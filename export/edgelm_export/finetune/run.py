@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, GenerationConfig, Trainer, TrainingArguments, set_seed
 
 from edgelm_export.checkpoint import PROMPTS_FILE
 from edgelm_export.finetune import classify, data, evaluate, tag
@@ -210,10 +210,9 @@ def _last_checkpoint(state: Path) -> str | None:
 def _save(report: FinetuneReport, base: Base, trainer: Trainer, state: Path, force: bool) -> None:
     """Write the folder under another name and rename it: OUT is whole or absent."""
     partial = state / "result"
-    # The end is the one that was trained, whatever the base stopped at.
-    settings = {**evaluate.GENERATION_DEFAULTS, "eos_token_id": base.tokenizer.eos_token_id}
-    for name, value in (settings if base.prompts else {}).items():
-        setattr(trainer.model.generation_config, name, value)
+    if base.prompts:  # the end is the one that was trained, whatever the base stopped at; nor does it sample like that
+        tokens = {name: getattr(base.tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        trainer.model.generation_config = GenerationConfig(**evaluate.GENERATION_DEFAULTS, **tokens)
     trainer.model.save_pretrained(partial)
     base.tokenizer.save_pretrained(partial)
     if base.prompts:

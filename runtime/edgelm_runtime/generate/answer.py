@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import BundleRejected, InputError
 from .constraints import Constraint
+from .edits import Edits
 from .guides import Guide
 from .options import GenerationOptions
 from .sampling import Row, choose, fresh_seed, new_generator
@@ -18,7 +18,7 @@ class Answer:
     """The tokens of one answer, at most `room` of them, without the end token that it stops at (unless it is ignored).
 
     `finish_reason` is "" until the end, then "stop" (one of `eos_ids`, or `ends` said so of a token) or "length" (no
-    room is left). `suppressed` tokens are never chosen.
+    room is left). `edits` are the rules of the options.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Answer:
         options: GenerationOptions,
         *,
         eos_ids: Sequence[int],
-        suppressed: npt.NDArray[np.int64],
+        edits: Edits,
         ends: Callable[[int], bool] | None = None,
         guide: Guide | None = None,
         constraint: Constraint | None = None,
@@ -35,11 +35,12 @@ class Answer:
         self.finish_reason = ""
         self.count = 0
         self.room = room
-        self._tokens = np.empty(room, dtype=np.int64)
+        self._before = len(edits.before)
+        self._tokens = np.empty(self._before + room, dtype=np.int64)
+        self._tokens[: self._before] = edits.before
         self._options = options
-        self._eos_ids = list(eos_ids)
         self._final = frozenset(() if options.ignore_eos else eos_ids)
-        self._suppressed = suppressed
+        self._edits = edits
         self._ends = ends
         self._guide = guide
         self._constraint = constraint
@@ -51,12 +52,12 @@ class Answer:
     @property
     def last(self) -> int:
         """The newest token."""
-        return int(self._tokens[self.count - 1])
+        return int(self._tokens[self._before + self.count - 1])
 
     @property
     def tokens(self) -> list[int]:
         """The tokens so far."""
-        ids: list[int] = self._tokens[: self.count].tolist()
+        ids: list[int] = self._tokens[self._before : self._before + self.count].tolist()
         return ids
 
     @property
@@ -70,9 +71,7 @@ class Answer:
         None when the answer is over without a further token; `finish_reason` is set with the last token, too.
         Raises BundleRejected for logits that are not finite, and InputError where the constraint leaves no token.
         """
-        row[self._suppressed] = -np.inf
-        if self.count < self._options.min_new_tokens:
-            row[self._eos_ids] = -np.inf
+        self._edits.forbid(row, self.count)
         token = _most_probable(row)
         if self._constraint is not None:
             self._constraint.mask(row, self.left)
@@ -83,11 +82,12 @@ class Answer:
                 )
         if not self._plain:
             favoured = row if self._guide is None else self._guide.favour(row)
-            token = choose(favoured, self._tokens[: self.count], self._options, self._random)
+            changed = self._edits.change_or_yield(favoured, self._tokens[: self._before + self.count])
+            token = choose(changed, self._options, self._random)
         if token in self._final:
             self.finish_reason = "stop"
             return None
-        self._tokens[self.count] = token
+        self._tokens[self._before + self.count] = token
         self.count += 1
         for follower in (self._guide, self._constraint):
             if follower is not None:

@@ -46,7 +46,7 @@ def generate_together(
         raise InputError("context_shift is for one answer at a time; leave it out for several in step")
     prompts = [model.checked(request.prompt) for request in requests]
     answers = [
-        model.answer(len(model.begin(prompt)), each.options, each.ends, each.guide, each.constraint)
+        model.answer(model.begin(prompt), each.options, each.ends, each.guide, each.constraint)
         for prompt, each in zip(prompts, requests, strict=True)
     ]
     begun = [len(model.begin(prompt)) for prompt in prompts]

@@ -16,9 +16,10 @@ from ..errors import InputError
 from .cache import KVCache
 from .constraints import Constraint
 from .control import Control, Interrupted
+from .edits import Edits
 from .loop import PREFILL_CHUNK, GeneratorSession, prefill
 from .options import GenerationOptions
-from .sampling import Row, edit_logits
+from .sampling import Row
 
 Scores = npt.NDArray[np.float64]
 
@@ -89,7 +90,8 @@ def _search(
 ) -> tuple[list[int], str]:
     ids = model.checked(prompt)
     begin, source = model.begin(ids), model.source(ids, control)
-    beams, room = options.num_beams, model.room(len(begin), options)
+    options = options.after(len(begin))
+    beams, room, edits = options.num_beams, model.room(len(begin), options), model.edits(begin, options)
     cache = KVCache.empty(model.layout, len(begin) + room, beams)
     first = cache.sequence(0)
     row = prefill(model.runs(first, control, source), begin, PREFILL_CHUNK, model.prefixes.begin(begin, first))
@@ -97,7 +99,8 @@ def _search(
     alive, finished = [Beam(constraint=constraint)], _finished(model, options)
     runs = model.runs(cache, control, source)
     for length in range(1, room + 1):
-        parents, alive = _extend(model, alive, rows, options, finished, length, room)
+        scores = _scores(alive, rows, edits, room - length + 1)
+        parents, alive = _extend(model, alive, scores, options, finished, last=length == room)
         if not alive or finished.closed_to(alive[0].total, length):
             break
         if length == room:
@@ -117,17 +120,15 @@ def _search(
 
 
 def _extend(
-    model: GeneratorSession, alive: list[Beam], rows: list[Row], options: GenerationOptions, finished: _Finished,
-    length: int, room: int,
+    model: GeneratorSession, alive: list[Beam], scores: Scores, options: GenerationOptions, finished: _Finished,
+    *, last: bool,
 ) -> tuple[list[int], list[Beam]]:  # fmt: skip
-    """The best beams one token on, with the index of the beam that each comes from.
+    """The best beams one token on, with the index of the beam that each comes from; `scores` are [beams, vocab].
 
-    Whole answers go to `finished`, and where there is no `room` for more the others too, unless their end is forced.
+    Whole answers go to `finished`, and with the `last` token the others too, unless their end is forced.
     """
-    left, last = room - length + 1, length == room and not _ends_forced(model)
-    pairs = zip(alive, rows, strict=True)
-    scores = np.stack([_log_probabilities(model, beam, row, options, left) for beam, row in pairs])
-    flat = (scores + np.array([[beam.total] for beam in alive])).ravel()
+    length, flat = len(alive[0].tokens) + 1, scores.ravel()
+    last = last and not _ends_forced(model)
     # So many that, even if every beam ends here in all ways, enough go on.
     count = min(max(2, 1 + len(model.eos_ids)) * options.num_beams, len(flat))
     top = np.argpartition(-flat, count - 1)[:count]
@@ -159,17 +160,22 @@ def _ends_forced(model: GeneratorSession) -> bool:
     return model.encoder is not None and model.encoder.spec.forced_eos
 
 
-def _log_probabilities(model: GeneratorSession, beam: Beam, row: Row, options: GenerationOptions, left: int) -> Scores:
+def _scores(alive: list[Beam], rows: list[Row], edits: Edits, left: int) -> Scores:
+    """The sums of each beam's log-probabilities with every token, float64 [beams, vocab]."""
+    pairs = zip(alive, rows, strict=True)
+    return np.stack([beam.total + _log_probabilities(beam, row, edits, left) for beam, row in pairs])
+
+
+def _log_probabilities(beam: Beam, row: Row, edits: Edits, left: int) -> Scores:
     """Log-probabilities, float64 [vocab], of the next token; rules on repeating change them as transformers does."""
     wide = row.astype(np.float64)
     wide -= wide.max()
     wide -= np.log(np.exp(wide).sum())
-    wide[model.suppressed] = -np.inf
     if beam.constraint is not None:
         allowed = row.copy()
         beam.constraint.mask(allowed, left)
         wide[np.isneginf(allowed)] = -np.inf
-    if len(beam.tokens) < options.min_new_tokens:
-        wide[list(model.eos_ids)] = -np.inf
-    answer = np.array(beam.tokens, dtype=np.int64)
-    return edit_logits(wide.astype(np.float32), answer, options).astype(np.float64)
+    narrow = wide.astype(np.float32)
+    edits.forbid(narrow, len(beam.tokens))
+    seen = np.array([*edits.before, *beam.tokens], dtype=np.int64)
+    return edits.change(narrow, seen).astype(np.float64)

@@ -17,6 +17,7 @@ from .answer import Answer
 from .cache import CacheLayout, KVCache
 from .constraints import Constraint
 from .control import Control, Interrupted
+from .edits import Edits
 from .encoder import Encoder, Source
 from .guides import Guide
 from .lookup import PromptLookup
@@ -35,7 +36,7 @@ class GeneratorSession:
     """A generator graph with what is known about its tokens; made once, shared by any number of answers and threads.
 
     `max_tokens` is the context, prompt and answer together. Any of `eos_ids` ends an answer. Tokens in `suppressed`
-    (the other special tokens) are never generated. Prompts that were read are kept in `prefix_cache_bytes` of memory.
+    that do not are never generated. Prompts that were read are kept in `prefix_cache_bytes` of memory.
     With an `encoder` (its session, and what the decoder begins with) it is that which reads the prompt, and prompt and
     answer have a context of `max_tokens` each.
     Raises BundleRejected for a graph outside the contract.
@@ -100,7 +101,7 @@ class GeneratorSession:
         outside the vocabulary, or fills the context.
         """
         ids = self.checked(prompt)
-        answer = self.answer(len(self.begin(ids)), options, ends, guide, constraint)
+        answer = self.answer(self.begin(ids), options, ends, guide, constraint)
         most = options.prompt_lookup_num_tokens
         return TokenStream(self, ids, answer, PromptLookup(ids.tolist(), most) if most else None, control or Control())
 
@@ -134,22 +135,27 @@ class GeneratorSession:
 
     def answer(
         self,
-        begun: int,
+        begun: Ids,
         options: GenerationOptions,
         ends: Callable[[int], bool] | None = None,
         guide: Guide | None = None,
         constraint: Constraint | None = None,
     ) -> Answer:
-        """An answer with nothing in it, as long as the context and the options let it be."""
+        """An answer with nothing in it, after what was `begun`, as long as the context and the options let it be."""
+        options = options.after(len(begun))
         return Answer(
-            self.room(begun, options),
+            self.room(len(begun), options),
             options,
             eos_ids=self.eos_ids,
-            suppressed=self.suppressed,
+            edits=self.edits(begun, options),
             ends=ends,
             guide=guide,
             constraint=constraint,
         )
+
+    def edits(self, begun: Ids, options: GenerationOptions) -> Edits:
+        """The rules of the options for answers after `begun`. Raises InputError for tokens that the graph lacks."""
+        return Edits(options, begun, vocab=self.vocab, eos_ids=self.eos_ids, suppressed=self.suppressed)
 
     def room(self, begun: int, options: GenerationOptions) -> int:
         """How many tokens an answer may have after `begun` others. Raises InputError for options that want too much."""

@@ -1,7 +1,7 @@
 """From one row of logits to the next token. Every function is pure: it returns a new row and changes no argument.
 
-Rows are float32 [vocab]; a token that may not come is -inf. The order of the steps is that of transformers:
-repetition penalty, n-gram ban, temperature, top-k, top-p, draw.
+Rows are float32 [vocab]; a token that may not come is -inf. The order of the steps is that of transformers: those of
+`edits`, then temperature, top-k, top-p, min-p, typical, draw.
 """
 
 from __future__ import annotations
@@ -13,31 +13,6 @@ from .options import GenerationOptions
 
 Row = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
-
-
-def penalize_repetition(logits: Row, answer: Ids, penalty: float) -> Row:
-    """Divide positive and multiply negative logits of the tokens in `answer` (int64 [n]) by `penalty` (CTRL)."""
-    penalized = logits.copy()
-    seen = logits[answer]
-    penalized[answer] = np.where(seen < 0, seen * np.float32(penalty), seen / np.float32(penalty))
-    return penalized
-
-
-def ban_repeated_ngrams(logits: Row, answer: Ids, size: int) -> Row:
-    """Ban each token that would complete an n-gram of `size` tokens that `answer` (int64 [n]) already holds."""
-    starts = len(answer) - size + 1
-    if starts <= 0:
-        return logits
-    follows = np.ones(starts, dtype=bool)
-    for offset in range(size - 1):
-        # answer[starts + offset] is the token at this offset of the prefix that the next token would complete.
-        follows &= answer[offset : offset + starts] == answer[starts + offset]
-    banned = answer[size - 1 :][follows]
-    if not len(banned):
-        return logits
-    allowed = logits.copy()
-    allowed[banned] = -np.inf
-    return allowed
 
 
 def keep_top_k(logits: Row, k: int) -> Row:
@@ -64,6 +39,30 @@ def keep_top_p(logits: Row, p: float) -> Row:
     return nucleus
 
 
+def keep_min_p(logits: Row, p: float) -> Row:
+    """Ban the tokens whose probability is less than `p` times the largest (arXiv:2407.01082)."""
+    probabilities = softmax(logits)
+    return np.where(probabilities < p * probabilities.max(), np.float32(-np.inf), logits)
+
+
+def keep_typical_p(logits: Row, mass: float) -> Row:
+    """Locally typical sampling (arXiv:2202.00666): ban all but the fewest tokens of a mass, the most typical first.
+
+    The nearer the negative logarithm of its probability is to the entropy of all, the more typical is a token.
+    """
+    probabilities = softmax(logits)
+    allowed = np.flatnonzero(probabilities)
+    surprise = -np.log(probabilities[allowed])
+    distance = np.abs(surprise - (probabilities[allowed] * surprise).sum())
+    order = np.argsort(distance, kind="stable")
+    reached = np.cumsum(probabilities[allowed][order])
+    last = min(int(np.searchsorted(reached, mass, side="left")), len(order) - 1)
+    kept = allowed[distance <= distance[order[last]]]
+    typical = np.full_like(logits, -np.inf)
+    typical[kept] = logits[kept]
+    return typical
+
+
 def softmax(logits: Row) -> npt.NDArray[np.float64]:
     """Probabilities, float64 [vocab], of a row that holds at least one finite logit."""
     wide = logits.astype(np.float64)
@@ -80,20 +79,8 @@ def draw(logits: Row, uniform: float) -> int:
     return min(token, int(np.searchsorted(cumulative, cumulative[-1], side="left")))
 
 
-def edit_logits(logits: Row, answer: Ids, options: GenerationOptions) -> Row:
-    """Apply what depends on the answer so far (int64 [n]): the repetition penalty and the n-gram ban."""
-    if options.repetition_penalty != 1 and len(answer):
-        logits = penalize_repetition(logits, answer, options.repetition_penalty)
-    if options.no_repeat_ngram_size:
-        logits = ban_repeated_ngrams(logits, answer, options.no_repeat_ngram_size)
-    return logits
-
-
-def choose(logits: Row, answer: Ids, options: GenerationOptions, generator: np.random.Generator | None) -> int:
-    """The next token after `answer` (int64 [n]); one number is taken from `generator`, greedy needs none."""
-    edited = edit_logits(logits, answer, options)
-    # Rules that ban every token (a tiny vocabulary) give way: some token must come.
-    logits = edited if edited.max() > -np.inf else logits
+def choose(logits: Row, options: GenerationOptions, generator: np.random.Generator | None) -> int:
+    """The next token; one number is taken from `generator`, greedy needs none."""
     if options.greedy or generator is None:
         return int(logits.argmax())
     logits = logits / np.float32(options.temperature)
@@ -101,6 +88,10 @@ def choose(logits: Row, answer: Ids, options: GenerationOptions, generator: np.r
         logits = keep_top_k(logits, options.top_k)
     if options.top_p < 1:
         logits = keep_top_p(logits, options.top_p)
+    if options.min_p:
+        logits = keep_min_p(logits, options.min_p)
+    if options.typical_p < 1:
+        logits = keep_typical_p(logits, options.typical_p)
     return draw(logits, float(generator.random()))
 
 

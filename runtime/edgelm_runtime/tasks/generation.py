@@ -8,6 +8,8 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from ..bundle import Bundle
 from ..errors import BundleRejected, DeadlineExceeded, InputError
 from ..generate.batch import MAX_SEQUENCES, Request, generate_together
@@ -65,9 +67,10 @@ class Generation(Observed, ABC):
             self.engine.session,
             max_tokens=self.context,
             eos_ids=manifest.tokenizer.eos_ids,
-            suppressed=self.tokenizer.special_ids,
+            suppressed=() if "suppress_tokens" in manifest.generation else self.tokenizer.special_ids,
             encoder=self._encoder(),
         )
+        self._check_defaults()
         self._words = Words(self.tokenizer, self.generator.vocab)
 
     def receipt(self) -> Receipt:
@@ -137,9 +140,9 @@ class Generation(Observed, ABC):
         session, spec = self.engine.encoder, self.bundle.manifest.decoder
         return None if session is None or spec is None else (session, spec)
 
-    def reserved(self, tokens: int) -> int:
+    def reserved(self, tokens: int, context: int | None = None) -> int:
         """How much of the context an answer of so many tokens takes from the prompt; a quarter at the most."""
-        return 0 if self._encodes else min(tokens, self.context // 4)
+        return 0 if self._encodes else min(tokens, (context or self.context) // 4)
 
     def infer(self, ids: Sequence[int], **options: Any) -> list[int]:
         """Second stage: the token ids of the answer to a prompt's ids (of `tokenize`). Raises InputError."""
@@ -208,12 +211,15 @@ class Generation(Observed, ABC):
             defaults = {**generation, **own}
             GenerationOptions.from_mapping(defaults)
         except InputError as error:
-            raise BundleRejected(
-                f"the manifest's generation defaults cannot be used: {error}; export the bundle again",
-                what="generation",
-                found=str(error),
-            ) from error
+            raise _unusable_defaults(error) from error
         return defaults
+
+    def _check_defaults(self) -> None:
+        """Refuse, as a fault of the bundle, defaults that name tokens which the graph does not have."""
+        try:
+            self.generator.edits(np.empty(0, dtype=np.int64), self.options())
+        except InputError as error:
+            raise _unusable_defaults(error) from error
 
     @abstractmethod
     def _job(self, value: Any, options: GenerationOptions) -> Job:
@@ -322,3 +328,11 @@ class Generation(Observed, ABC):
         seed = fresh_seed()
         account.notes.append(f"sampled with seed {seed}")
         return replace(options, seed=seed)
+
+
+def _unusable_defaults(error: InputError) -> BundleRejected:
+    return BundleRejected(
+        f"the manifest's generation defaults cannot be used: {error}; export the bundle again",
+        what="generation",
+        found=str(error),
+    )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..errors import InputError
 from ..generate.control import Control
 from ..generate.guides import Quoting
 from ..generate.options import GenerationOptions
@@ -17,7 +18,7 @@ from ..generate.stop import SENTENCE_END
 from ..results import TextResult
 from ..script import language_of
 from ..tokenizer import TextTokenizer, checked
-from .generation import Generation
+from .generation import MIN_ROOM, Generation
 from .writing import Account, Job, Writing
 
 MAX_WINDOWS = 64
@@ -84,8 +85,18 @@ class Summary(Generation):
         return Quoting(self.tokenizer.encode(text, special=False), options.quote_bonus)
 
     def _room(self, options: GenerationOptions) -> int:
-        """Tokens that a text may have: the context less the template, and less an answer that stands in it, too."""
-        return self.context - self.template_tokens - self.reserved(options.max_new_tokens)
+        """Tokens that a text may have: the context less the template, and less an answer that stands in it, too.
+
+        Raises InputError for a `max_length` that leaves it less than MIN_ROOM.
+        """
+        context = self.context if self._encodes else min(self.context, options.max_length or self.context)
+        room = context - self.template_tokens - self.reserved(options.max_new_tokens, context)
+        if room < MIN_ROOM:
+            raise InputError(
+                f"max_length {options.max_length} counts prompt and answer, and leaves {room} tokens for a text; "
+                f"accepted are {MIN_ROOM} or more: raise it, or give max_new_tokens, which stands for it"
+            )
+        return room
 
     def _cut(self, text: str, room: int) -> tuple[list[str], int]:
         # Words of the template and of the text may share tokens: the prompt is what counts.
