@@ -12,15 +12,17 @@ import os
 import pkgutil
 import sys
 import traceback
-from contextlib import suppress
 from typing import Any
 
 import click
 
 from edgelm import commands
+from edgelm.process import Terminated, end_by, prepare
 from edgelm_runtime.errors import EdgeLMError
+from edgelm_runtime.visible import visible
 
 INTERRUPTED = 130
+_MARGIN = "\n  "
 
 
 class CommandFolder(click.Group):
@@ -40,7 +42,10 @@ class CommandFolder(click.Group):
         try:
             super().invoke(ctx)
             sys.stdout.flush()
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.ClickException as error:
+            vars(error)["message"] = visible(error.message)
+            raise
+        except (click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
             _drop_unwritten_output()  # the reader, say `head`, has seen enough
@@ -60,7 +65,8 @@ class CommandFolder(click.Group):
 def _report(message: str) -> None:
     if os.environ.get("EDGELM_DEBUG") == "1":
         traceback.print_exc()
-    click.echo(f"edgelm: error: {message}", err=True)
+    # Lines of ours go on with a margin; a line end that a label or a name brought along is shown as what it is.
+    click.echo(_MARGIN.join(visible(line) for line in f"edgelm: error: {message}".split(_MARGIN)), err=True)
 
 
 def _one_line(error: BaseException) -> str:
@@ -73,21 +79,6 @@ def _drop_unwritten_output() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _Closed(io.TextIOBase):
-    """A stdout that was closed before the start (`>&-`, pythonw): whoever writes there is told so.
-
-    Its descriptor is taken, or the next file that is opened would be stdout for all that is written in C.
-    """
-
-    def __init__(self) -> None:
-        with suppress(OSError):
-            while os.open(os.devnull, os.O_RDWR) < 2:
-                continue
-
-    def write(self, text: str) -> int:
-        raise click.ClickException("stdout is closed; give it a file or a pipe, or write to a file with --output")
 
 
 @click.command(cls=CommandFolder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -107,11 +98,12 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the command; answers are UTF-8 whatever the locale says."""
-    if sys.stdout is None:
-        sys.stdout = _Closed()
-    elif isinstance(sys.stdout, io.TextIOWrapper):
+    prepare()
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         cli.main(prog_name="edgelm")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Terminated as ended:
+        end_by(ended.number)

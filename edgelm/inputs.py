@@ -17,9 +17,10 @@ from edgelm_runtime.errors import InputError
 from edgelm_runtime.files.content import read_bytes
 from edgelm_runtime.files.lines import json_kind
 
-Value = str | tuple[str, str] | Mapping[str, object]
+Value = str | tuple[str, str] | list[str] | Mapping[str, object]
 READ_ATTRIBUTES = frozenset(["description"])
 READ_PAIRS = frozenset(["classify"])
+READ_WORDS = frozenset(["tag"])
 _SMUGGLED_BYTES = re.compile("[\udc80-\udcff]")  # how Python hands over argument bytes that are not UTF-8
 
 
@@ -74,41 +75,53 @@ class Inputs:
 class Reader:
     """What is taken from a row: a column and, for a task that reads attributes, objects or else the row itself.
 
-    With ``pair_column``, a row that has it gives a pair of texts.
+    With ``pair_column``, a row that has it gives a pair of texts. With ``words``, a text may be a list of its words,
+    which a row may also have as ``tokens``.
     """
 
     column: str
     pair_column: str | None = None
     attributes: bool = False
     whole_row: bool = False
+    words: bool = False
 
     def item(self, row: str | Mapping[str, Any], line: int) -> Item:
         """The input of one row. Raises InputError where it has none."""
         if isinstance(row, str):
             return Item(row, line)
-        if self.column not in row and not self.whole_row:
+        column = "tokens" if self.words and self.column not in row and "tokens" in row else self.column
+        if column not in row and not self.whole_row:
             raise InputError(f"no field {self.column!r}; found are {_names(row)}; choose one with --column")
-        if self.column not in row:
+        if column not in row:
             blank = {name for name, value in row.items() if isinstance(value, str) and not value.strip()}
             return Item({name: value for name, value in row.items() if name not in blank}, line)
-        accepted = "a string or an object" if self.attributes else "a string"
-        value, pair, read = row[self.column], row.get(self.pair_column or ""), {self.column}
-        if not isinstance(value, str) and not (self.attributes and isinstance(value, Mapping)):
-            raise InputError(f"{self.column} is a JSON {json_kind(value)}; {accepted} is accepted")
-        if pair is not None and self.pair_column and not isinstance(pair, str):
-            raise InputError(f"{self.pair_column} is a JSON {json_kind(pair)}; a string is accepted")
-        if self.pair_column and pair is not None:
-            value, read = (value, pair), {self.column, self.pair_column}
+        value = self._checked(column, row[column])
+        read = {column}
+        if self.pair_column and row.get(self.pair_column) is not None:
+            pair = row[self.pair_column]
+            if not isinstance(value, str) or not isinstance(pair, str):
+                raise InputError(f"{self.pair_column} is a JSON {json_kind(pair)}; a string is accepted")
+            value, read = (value, pair), {column, self.pair_column}
         return Item(value, line, {name: other for name, other in row.items() if name not in read})
+
+    def _checked(self, column: str, value: Any) -> Value:
+        """The value of a column. Raises InputError for one of another kind."""
+        if isinstance(value, str) or (isinstance(value, Mapping) and self.attributes):
+            return value
+        if isinstance(value, list) and self.words and all(isinstance(word, str) for word in value):
+            return value
+        other = " or an object" * self.attributes + " or a list of strings" * self.words
+        raise InputError(f"{column} is a JSON {json_kind(value)}; a string{other} is accepted")
 
 
 def reader_for(task: str, column: str | None) -> Reader:
     """The column that is read: the one asked for, else ``text``, else for description ``attributes`` or the row."""
     attributes = task in READ_ATTRIBUTES
     pair = "text_pair" if task in READ_PAIRS else None
+    words = task in READ_WORDS
     if column is not None:
-        return Reader(column, pair, attributes)
-    return Reader("attributes" if attributes else "text", pair, attributes, whole_row=attributes)
+        return Reader(column, pair, attributes, words=words)
+    return Reader("attributes" if attributes else "text", pair, attributes, whole_row=attributes, words=words)
 
 
 def phrases(path: Path) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from edgelm_runtime.placement import Receipt
 from edgelm_runtime.products import products_saturate
 from edgelm_runtime.providers import Provider
 from edgelm_runtime.session import Node
+from edgelm_runtime.visible import visible
 
 _WIDTH = 14
 
@@ -56,13 +57,13 @@ def receipt(loaded: Receipt, nodes: Sequence[Node]) -> str:
         _row("flags", " ".join(loaded.isa)),
         _row("onnxruntime", loaded.onnxruntime),
         *(_row("note", note) for note in loaded.notes),
-        *(f"  {node.provider:<26} {node.op_type:<24} {node.name}" for node in nodes),
+        *(visible(f"  {node.provider:<26} {node.op_type:<24} {node.name}") for node in nodes),
     ]
     return "\n".join(lines)
 
 
 def _row(name: str, value: object) -> str:
-    return f"{name:<{_WIDTH}} {value}"
+    return f"{name:<{_WIDTH}} {visible(str(value))}"
 
 
 def _one_line(text: str) -> str:

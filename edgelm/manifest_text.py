@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgelm_runtime.manifest import Manifest
+from edgelm_runtime.visible import visible
 
 _WIDTH = 14
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def describe(manifest: Manifest, path: Path) -> str:
     """Everything a person asks first: what it does, how large it is, how good, made from what, under which licence."""
-    return "\n".join(safe(line) for line in _lines(manifest, path))
+    return "\n".join(visible(line) for line in _lines(manifest, path))
 
 
 def _lines(manifest: Manifest, path: Path) -> Iterator[str]:
@@ -76,8 +75,3 @@ def inline(value: Any) -> str:
 def megabytes(size: int) -> str:
     """A size in bytes as megabytes of 10^6 bytes, in kB below one."""
     return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{size / 1e3:.1f} kB"
-
-
-def safe(line: str) -> str:
-    """Control characters made visible: a manifest must not steer the terminal."""
-    return _CONTROL.sub(lambda match: repr(match.group())[1:-1], line)

@@ -1,19 +1,16 @@
-"""Answers for a person, as JSON lines or as CSV, on stdout or in a file that is whole or absent."""
+"""Answers for a person, as JSON lines or as CSV, to stdout or to a file."""
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TextIO
 
-import click
-
-from edgelm.inputs import Item
+from edgelm.inputs import Item, Problem
+from edgelm.spreadsheet import TableWriter
 from edgelm_runtime.results import (
     ClassificationResult,
     EmbeddingResult,
@@ -21,35 +18,83 @@ from edgelm_runtime.results import (
     TaggingResult,
     TextResult,
 )
+from edgelm_runtime.visible import visible
 
 Result = SentimentResult | ClassificationResult | TaggingResult | EmbeddingResult | TextResult
-Writer = Callable[[Item, Result], None]
 KINDS = (".txt", ".jsonl", ".csv")
-Receipts = Callable[[Result], Mapping[str, Any]]
+_OWN = ("line", "piece", "error", "receipt")  # fields of JSON lines beside those of a result
 
 
-def text_writer(stream: TextIO, *, one_line: bool) -> Writer:
-    """Write ``positive  0.98``, the labels that hold, the entities, the vector, or the text (each variant on a line).
+@dataclass(frozen=True)
+class Style:
+    """What was asked for of the answers: the other columns that a table has, and whether its cells are left raw."""
 
-    With ``one_line``, line ends inside an answer become spaces, so that answers stay one a line.
+    columns: tuple[str, ...] = ()
+    raw_csv: bool = False
+
+
+class Writer(ABC):
+    """Takes the answers in their order, and what has none."""
+
+    @abstractmethod
+    def answer(self, item: Item, result: Result, receipt: Mapping[str, Any] | None = None) -> None:
+        """Write an answer; ``receipt`` is how its bundle was loaded, where that is to be said."""
+
+    @abstractmethod
+    def refused(self, problem: Problem) -> None:
+        """Take note of an input that has no answer; stderr names it in any case."""
+
+    @abstractmethod
+    def piece(self, item: Item, text: str) -> None:
+        """Write a part of an answer that is still being made."""
+
+
+class TextWriter(Writer):
+    """Writes ``positive  0.98``, the labels that hold, the entities, the vector, or the text (each variant on a line).
+
+    With ``one_line``, line ends inside an answer become spaces, so that answers stay one a line. Control characters of
+    labels, and on a terminal of texts, are written as Python writes them, so that no answer steers a terminal.
     """
 
-    def write(item: Item, result: Result) -> None:
-        for text in _texts(result):
-            stream.write((" ".join(text.splitlines()) if one_line else text) + "\n")
+    def __init__(self, stream: TextIO, *, one_line: bool) -> None:
+        self._stream = stream
+        self._shown: Callable[[str], str] = partial(visible, keep="\n\t") if stream.isatty() else str
+        self._one_line = one_line
+        self._begun = False
 
-    return write
+    def answer(self, item: Item, result: Result, receipt: Mapping[str, Any] | None = None) -> None:
+        if self._begun:
+            self.end()
+            return
+        for text in _texts(result):
+            self._stream.write(self._shown(" ".join(text.splitlines()) if self._one_line else text) + "\n")
+
+    def refused(self, problem: Problem) -> None:
+        self.end()
+
+    def piece(self, item: Item, text: str) -> None:
+        self._stream.write(self._shown(text))
+        self._stream.flush()
+        self._begun = True
+
+    def end(self) -> None:
+        """End the line of an answer that came in pieces."""
+        if self._begun:
+            self._stream.write("\n")
+            self._stream.flush()
+        self._begun = False
 
 
 def _texts(result: Result) -> tuple[str, ...]:
     """What a person reads of an answer; several only of several variants."""
     match result:
         case SentimentResult():
-            return (f"{result.label}  {result.score:.2f}",)
+            return (f"{visible(result.label)}  {result.score:.2f}",)
         case ClassificationResult():
-            return ("; ".join(f"{label}  {score:.2f}" for label, score in _held(result)) or "no label",)
+            return ("; ".join(f"{visible(label)}  {score:.2f}" for label, score in _held(result)) or "no label",)
         case TaggingResult():
-            return ("; ".join(f"{one.label} {one.text!r}  {one.score:.2f}" for one in result.entities) or "nothing",)
+            found = (f"{visible(one.label)} {one.text!r}  {one.score:.2f}" for one in result.entities)
+            return ("; ".join(found) or "nothing",)
         case EmbeddingResult():
             return (" ".join(f"{number:.6g}" for number in result.embedding),)
     return result.variants or (result.text,)
@@ -62,34 +107,78 @@ def _held(result: ClassificationResult) -> list[tuple[str, float]]:
     return sorted(((label, result.scores[label]) for label in result.labels), key=lambda held: -held[1])
 
 
-def json_writer(stream: TextIO, receipt: Receipts) -> Writer:
-    """Write one JSON object an input, with the ``line`` that it came from where it came from a file or a pipe.
+class JsonWriter(Writer):
+    """Writes one JSON object an input, with the ``line`` that it came from where it came from a file or a pipe.
 
-    ``receipt`` says of a result how the bundle that gave it was loaded.
+    What stood beside the input is among the fields, under ``input.NAME`` where the answer has such a field itself. An
+    input without an answer has ``error`` with ``type`` and ``message``, a part of an answer has ``piece``.
     """
 
-    def write(item: Item, result: Result) -> None:
-        line = {} if item.line is None else {"line": item.line}
-        whole = {**line, **result.to_dict(), "receipt": receipt(result)}
-        stream.write(json.dumps(whole, ensure_ascii=False) + "\n")
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
 
-    return write
+    def answer(self, item: Item, result: Result, receipt: Mapping[str, Any] | None = None) -> None:
+        fields = result.to_dict()
+        last = {} if receipt is None else {"receipt": receipt}
+        self._write({**_head(item, fields), **fields, **last})
+
+    def refused(self, problem: Problem) -> None:
+        error = {"type": problem.type, "message": problem.message}
+        self._write({**_head(problem, ()), "error": error})
+
+    def piece(self, item: Item, text: str) -> None:
+        self._write({**_head(item, ()), "piece": text})
+        self._stream.flush()
+
+    def _write(self, fields: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
-def csv_writer(stream: TextIO) -> Writer:
-    """Write a header, then ``line, input`` and the answer: a row for each label that holds, entity, or variant."""
-    rows = csv.writer(stream, lineterminator="\n")
-    state = {"header": False}
+def _head(entry: Item | Problem, taken: Iterable[str]) -> dict[str, Any]:
+    """The fields of an object that are not of the answer."""
+    line = {} if entry.line is None else {"line": entry.line}
+    names = beside_names(tuple(entry.beside), {*_OWN, *taken})
+    return {**line, **{names[name]: value for name, value in entry.beside.items()}}
 
-    def write(item: Item, result: Result) -> None:
-        header, answers = _columns(result)
-        if not state["header"]:
-            rows.writerow(["line", "input", *header])
-            state["header"] = True
+
+def beside_names(columns: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """The names under which columns of the input stand beside an answer: their own, or input.NAME where it is taken."""
+    names: dict[str, str] = {}
+    used = set(taken)
+    for column in columns:
+        name = column
+        while name in used:
+            name = f"input.{name}"
+        names[column] = name
+        used.add(name)
+    return names
+
+
+class CsvWriter(Writer):
+    """Writes a header, then ``line, input``, the answer, and the other columns of the input.
+
+    There is a row for each label that holds, entity, or variant.
+    """
+
+    def __init__(self, stream: TextIO, style: Style) -> None:
+        self._rows = TableWriter(stream, raw=style.raw_csv)
+        self._beside = style.columns
+        self._begun = False
+
+    def answer(self, item: Item, result: Result, receipt: Mapping[str, Any] | None = None) -> None:
+        columns, answers = _columns(result)
+        if not self._begun:
+            own = ["line", "input", *columns]
+            self._rows.row([*own, *beside_names(self._beside, own).values()])
+            self._begun = True
         for answer in answers:
-            rows.writerow([item.line or "", input_text(item), *answer])
+            self._rows.row([item.line, input_text(item), *answer, *(item.beside.get(name) for name in self._beside)])
 
-    return write
+    def refused(self, problem: Problem) -> None:
+        """Nothing: a table has answers alone."""
+
+    def piece(self, item: Item, text: str) -> None:
+        """Nothing: a table has whole answers."""
 
 
 def _columns(result: Result) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
@@ -108,62 +197,18 @@ def _columns(result: Result) -> tuple[Sequence[str], Sequence[Sequence[object]]]
 
 
 def input_text(item: Item) -> str:
-    """The input as one text; attributes as ``name: value; name: value``, a pair with ``|`` between."""
+    """The input as one text; attributes as ``name: value; name: value``, a pair with ``|`` and words with blanks."""
     if isinstance(item.value, tuple):
         return " | ".join(item.value)
+    if isinstance(item.value, list):
+        return " ".join(item.value)
     if isinstance(item.value, Mapping):
         return "; ".join(f"{name}: {value}" for name, value in item.value.items())
     return item.value
 
 
-def file_writer(kind: str, stream: TextIO, receipt: Receipts) -> Writer:
+def file_writer(kind: str, stream: TextIO, style: Style) -> Writer:
     """The writer for a file of the given kind: ``.txt``, ``.jsonl`` or ``.csv``."""
     if kind == ".jsonl":
-        return json_writer(stream, receipt)
-    return csv_writer(stream) if kind == ".csv" else text_writer(stream, one_line=True)
-
-
-def new_file(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-    """The callback of an option: refuse, before any work, a file that could not be written. Raises BadParameter."""
-    if path is None:
-        return None
-    if path.is_dir():
-        raise click.BadParameter(f"{path} is a folder; name a file", context, option)
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise click.BadParameter(f"{path}: there is no folder {folder}; make it, or name another file", context, option)
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return path
-    except OSError as error:
-        raise click.BadParameter(
-            f"{path}: the folder {folder} cannot be written ({error.strerror}); name another file", context, option
-        ) from error
-
-
-@contextmanager
-def atomic_text_file(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 file that appears under its name only when it is complete; on any exception nothing is left.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        return JsonWriter(stream)
+    return CsvWriter(stream, style) if kind == ".csv" else TextWriter(stream, one_line=True)

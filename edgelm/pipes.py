@@ -66,6 +66,7 @@ class Requests:
         others = [name for name in item.beside if name not in ("id", "options")]
         if others:
             fields = ["id", self.reader.column, *filter(None, [self.reader.pair_column]), "options"]
+            fields += ["tokens"] * self.reader.words
             raise InputError(
                 f"the request has {', '.join(map(repr, others))}; accepted are {', '.join(fields)}, and generation "
                 "options inside options"
@@ -109,7 +110,7 @@ def _read_line(line: Line, number: int, start: int, read: Read) -> Item | Proble
     try:
         return read(decode(line.content, "stdin", number, start).removesuffix("\r"), number)
     except InputError as error:
-        return Problem(number, str(error))
+        return Problem(number, str(error).removeprefix("stdin: "))
 
 
 def _whole_lines(pieces: Iterator[bytes]) -> Iterator[list[Line]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgelm.manifest_text import inline, safe
+from edgelm.manifest_text import inline
 from edgelm_export.metrics import format_table
 from edgelm_runtime.manifest import Manifest
+from edgelm_runtime.visible import visible
 
 # Fields of `parity` in their order, and what they are; docs/fidelity.md says how each is made.
 PARITY = {
@@ -29,7 +30,7 @@ _LONGEST = 60
 
 def describe_quality(manifest: Manifest) -> str:
     """Parity, metrics, their differences with intervals, golden answers; other fields are shown as they are."""
-    return "\n".join(safe(line) for part in _parts(manifest) for line in part.split("\n"))
+    return "\n".join(visible(line) for part in _parts(manifest) for line in part.split("\n"))
 
 
 def _parts(manifest: Manifest) -> Iterator[str]:

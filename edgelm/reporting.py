@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from time import perf_counter
 
 import click
 
 from edgelm.inputs import Problem
+from edgelm.terminal import note, say_line
 from edgelm_runtime.errors import InputError
 
 SHOWN_PROBLEMS = 20
-
-
-def note(notes: Iterable[str], line: int | None = None) -> None:
-    """Say what was changed or left out of an input."""
-    where = "" if line is None else f"line {line}: "
-    for text in notes:
-        click.echo(f"edgelm: note: {where}{text}", err=True)
 
 
 class Problems:
@@ -34,7 +28,7 @@ class Problems:
         for problem in problems:
             self.refused += 1
             if self.refused <= SHOWN_PROBLEMS:
-                click.echo(f"edgelm: {self._source}, line {problem.line}: {problem.message}", err=True)
+                say_line(f"edgelm: {self._source}, line {problem.line}: {problem.message}")
 
     def finish(self) -> None:
         """Say how it went.
@@ -43,9 +37,9 @@ class Problems:
             InputError: an input was refused, or there was none.
         """
         if self.refused > SHOWN_PROBLEMS:
-            click.echo(f"edgelm: and {self.refused - SHOWN_PROBLEMS} more", err=True)
+            say_line(f"edgelm: and {self.refused - SHOWN_PROBLEMS} more")
         if self.blank:
-            click.echo(f"edgelm: note: {self._source}: blank lines skipped: {self.blank}", err=True)
+            note([f"{self._source}: blank lines skipped: {self.blank}"])
         if self.refused:
             total = self.answered + self.refused
             raise InputError(f"{self._source}: {self.refused} of {total} inputs refused, {self.answered} answered")

@@ -9,6 +9,7 @@ import click
 
 from edgelm.extras import extra
 from edgelm.locate import folder_of
+from edgelm.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -36,4 +37,7 @@ def command(a: str, b: str, eval_file: Path, json: bool) -> None:
         from edgelm_export.compare import compare
 
         found = compare(folder_of(a), folder_of(b), eval_file)
-    click.echo(json_module.dumps(found.to_dict(), ensure_ascii=False) if json else found.table())
+    if json:
+        click.echo(json_module.dumps(found.to_dict(), ensure_ascii=False))
+    else:
+        say(found.table())

@@ -6,6 +6,8 @@ import json as json_module
 
 import click
 
+from edgelm.terminal import say
+
 EXAMPLES = """\b
 Examples:
   edgelm devices
@@ -29,4 +31,4 @@ def command(json: bool) -> None:
     if json:
         click.echo(json_module.dumps({**facts, "devices": [one.to_dict() for one in found]}, ensure_ascii=False))
     else:
-        click.echo(describe(facts, found))
+        say(describe(facts, found))

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgelm.extras import extra
+from edgelm.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -38,5 +39,8 @@ def command(checkpoint: Path, task: str | None, labels: str | None, json: bool, 
         from edgelm_export.doctor import diagnose
 
         diagnosis = diagnose(Origin(checkpoint, **given), task, read_labels(labels) if labels else ())
-    click.echo(json_module.dumps(diagnosis.to_dict(), ensure_ascii=False) if json else diagnosis.table())
+    if json:
+        click.echo(json_module.dumps(diagnosis.to_dict(), ensure_ascii=False))
+    else:
+        say(diagnosis.table())
     diagnosis.raise_problems()

@@ -9,6 +9,7 @@ import click
 
 from edgelm.extras import extra
 from edgelm.locate import folder_of
+from edgelm.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -47,4 +48,7 @@ def command(bundle: str, eval_file: Path, task: str | None, worst: int, json: bo
         from edgelm_export.evaluate import evaluate
 
         found = evaluate(folder_of(bundle), eval_file, task, worst)
-    click.echo(json_module.dumps(found.to_dict(), ensure_ascii=False) if json else found.table())
+    if json:
+        click.echo(json_module.dumps(found.to_dict(), ensure_ascii=False))
+    else:
+        say(found.table())

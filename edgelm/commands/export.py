@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgelm.extras import extra
+from edgelm.terminal import say
 from edgelm_runtime.manifest import SPECIAL_TOKENS
 
 EXAMPLES = """\b
@@ -120,4 +121,7 @@ def command(json: bool, prompt: tuple[str, ...], targets: str, labels: str | Non
         named = tuple(target.strip() for target in targets.split(","))
         chosen["labels"] = read_labels(labels) if labels else ()
         report = export(ExportOptions(prompts=dict(map(read_prompt, prompt)), targets=named, goal=goal, **chosen))
-    click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False) if json else report.table())
+    if json:
+        click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False))
+    else:
+        say(report.table())

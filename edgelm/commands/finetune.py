@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgelm.extras import extra
+from edgelm.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -87,4 +88,7 @@ def command(json: bool, data: tuple[Path, ...], **given: Any) -> None:
         from edgelm_export.finetune import FinetuneOptions, finetune
 
         report = finetune(FinetuneOptions(data=data, progress=sys.stderr.isatty(), **given))
-    click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False) if json else report.table())
+    if json:
+        click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False))
+    else:
+        say(report.table())

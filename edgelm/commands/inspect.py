@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from edgelm.locate import bundles_of
+from edgelm.terminal import say
+from edgelm_runtime.visible import visible
 
 EXAMPLES = """\b
 Examples:
@@ -31,7 +33,7 @@ def _placement(path: Path, json: bool, given: dict[str, Any]) -> str:
     if json:
         nodes = [vars(node) for node in engine.nodes()]
         return json_module.dumps({**engine.receipt().to_dict(), "placement": nodes}, ensure_ascii=False)
-    return f"{path.name}\n{machine_text.receipt(engine.receipt(), engine.nodes())}"
+    return f"{visible(path.name)}\n{machine_text.receipt(engine.receipt(), engine.nodes())}"
 
 
 @click.command("inspect", epilog=EXAMPLES, short_help="Show what a bundle is.")
@@ -60,10 +62,10 @@ def command(bundle: str, json: bool, quality: bool, placement: bool, **given: An
     for number, path in enumerate(bundles_of(bundle)):
         manifest = open_bundle(path, verify="lazy").manifest
         if placement:
-            click.echo(("\n" if number and not json else "") + _placement(path, json, given))
+            (click.echo if json else say)(("\n" if number and not json else "") + _placement(path, json, given))
         elif json:
             whole = json_module.loads(manifest.to_json())
             click.echo(json_module.dumps(whole["quality"] if quality else whole, ensure_ascii=False))
         else:
             text = describe_quality(manifest) if quality else describe(manifest, path)
-            click.echo(("\n" if number else "") + text)
+            say(("\n" if number else "") + text)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgelm import inputs, outputs
+from edgelm import inputs
 from edgelm.extras import extra
 from edgelm.locate import bundles_of
 from edgelm.options import loading
+from edgelm.terminal import note, say
+from edgelm.whole_file import atomic_text_file, new_file
 from edgelm_runtime.errors import InputError, Slower
 from edgelm_runtime.files import kind_of
 from edgelm_runtime.tasks import TASKS
@@ -78,14 +80,14 @@ class Finite(click.FloatRange):
     "--html",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    callback=outputs.new_file,
+    callback=new_file,
     help="Also write it as a page for a browser: pip install 'edgelm[report]'",
 )
 @click.option(
     "--trace",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    callback=outputs.new_file,
+    callback=new_file,
     help="Also write a few answers, with each operator's run, as a time line for https://ui.perfetto.dev",
 )
 @click.option(
@@ -128,7 +130,7 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
         with progress(PARTS, options.seconds) as seen:
             report = profile(subject, options, seen)
     except KeyboardInterrupt:
-        click.echo("edgelm: note: interrupted before anything was measured; no report was written", err=True)
+        note(["interrupted before anything was measured; no report was written"])
         raise
     if not report.complete:
         # What is left takes a second; whoever has not got it ends it by the signal itself, wherever Python is.
@@ -136,7 +138,7 @@ def command(bundle: str, json: bool, prometheus: bool, **given: Any) -> None:
     write_page(report)
     click.echo(_shown(report, json, prometheus, old is not None), nl=False)
     if not report.complete:
-        click.echo("edgelm: note: interrupted; this is what was measured until then", err=True)
+        note(["interrupted; this is what was measured until then"])
     worse = "" if old is None else _compare(old, report, given, beside=json or prometheus)
     if not report.complete:
         raise KeyboardInterrupt
@@ -186,11 +188,11 @@ def _write_trace(subject: Subject, path: Path) -> None:
     try:
         found = timeline.measure(subject)
     except NotMeasured as reason:
-        click.echo(f"edgelm: note: no trace was written: {reason}", err=True)
+        note([f"no trace was written: {reason}"])
         return
-    with outputs.atomic_text_file(path) as stream:
+    with atomic_text_file(path) as stream:
         trace.write(found, subject.facts(), stream)
-    click.echo(f"edgelm: note: {path}: {trace.summary(found)}", err=True)
+    note([f"{path}: {trace.summary(found)}"])
 
 
 def _subject(bundle: str, given: Mapping[str, Any], old: Report | None) -> Subject:
@@ -209,8 +211,7 @@ def _subject(bundle: str, given: Mapping[str, Any], old: Report | None) -> Subje
     path = given["input"]
     values: Sequence[Any] | None = None if path is None else _values(path, task, given["column"])
     chosen, values, notes = _chosen(opened, task, values)
-    for note in notes:
-        click.echo(f"edgelm: note: {note}", err=True)
+    note(notes)
     load = LoadOptions(
         given["device"], given["use_variant"], given["threads"], given["allow_fallback"], given["low_priority"]
     )
@@ -278,6 +279,6 @@ def _compare(old: Report, report: Report, given: Mapping[str, Any], *, beside: b
 
     percent = compare.TOLERANCE if given["tolerance"] is None else given["tolerance"]
     found = compare.compare(old, report, percent / 100)
-    click.echo(compare.markdown(found), err=beside)
+    say(compare.markdown(found), err=beside)
     names = "; ".join(row.name for row in found.worse)
     return names and f"worse than {given['old']} by more than {percent:g} %: {names}"

@@ -6,17 +6,19 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
 from edgelm import inputs, outputs, pipes
-from edgelm.answering import CLASSIFIED, WRITTEN, Model, answers
+from edgelm.answering import CLASSIFIED, WRITTEN, Model, answers, problem_of
 from edgelm.inputs import Inputs, Item, Problem
 from edgelm.options import loading
-from edgelm.reporting import Problems, Timer, note
-from edgelm_runtime.errors import InputError
+from edgelm.reporting import Problems, Timer
+from edgelm.terminal import note
+from edgelm.whole_file import Interrupted, atomic_text_file
 from edgelm_runtime.files import kind_of
 from edgelm_runtime.manifest import SPECIAL_TOKENS
 from edgelm_runtime.tasks import ENCODERS, TASKS
@@ -73,6 +75,9 @@ class Request:
     output: Path | None
     column: str | None
     json: bool
+    receipt: bool
+    add_bom: bool
+    raw_csv: bool
     stream: bool
     timings: bool
     generation: Mapping[str, Any]
@@ -86,26 +91,35 @@ class Request:
             raise click.UsageError(f"--prompt-name: {self.task} has no such prompts; embed has")
         if "variants" in self.generation and self.task != "description":
             raise click.UsageError(f"--variants: {self.task} has one answer; description has variants")
-        if self.stream and (self.json or self.output or "variants" in self.generation):
-            raise click.UsageError("--stream prints text as it comes; leave out --json, --output and --variants")
+        if self.stream and (self.output or "variants" in self.generation):
+            raise click.UsageError("--stream prints text as it comes; leave out --output and --variants")
         if self.pair is not None and (self.task not in inputs.READ_PAIRS or self.text in (None, "-")):
             raise click.UsageError("--pair: only `classify TEXT --pair TEXT` reads two texts; rows have text_pair")
         if self.text is not None and self.input is not None:
             raise click.UsageError("TEXT and --input: give one of the two")
         if self.column is not None and (self.input is None or kind_of(self.input) == ".txt"):
             raise click.UsageError("--column: only the --input of a .csv or .jsonl file has columns")
-        if self.output is not None:
-            self._check_output(self.output)
+        self._check_output("" if self.output is None else self.output.suffix.lower())
 
-    def _check_output(self, output: Path) -> None:
-        if self.input is not None and output.absolute() == self.input.absolute():
-            raise click.UsageError(f"--output {output} is the --input: it would be lost; name another file")
-        if output.suffix.lower() not in outputs.KINDS:
-            raise click.UsageError(f"--output {output}: accepted are {', '.join(outputs.KINDS)}")
-        if self.json and output.suffix.lower() != ".jsonl":
+    def _check_output(self, kind: str) -> None:
+        if (self.add_bom or self.raw_csv) and kind != ".csv":
+            raise click.UsageError("--add-bom and --raw-csv: only an --output that ends in .csv has them")
+        if self.receipt and not self.json and kind != ".jsonl":
+            raise click.UsageError("--receipt: only --json has one; edgelm inspect BUNDLE --placement shows it too")
+        if self.output is None:
+            return
+        if self.input is not None and _is_same(self.output, self.input):
+            raise click.UsageError(f"--output {self.output} is the --input: it would be lost; name another file")
+        if kind not in outputs.KINDS:
+            raise click.UsageError(f"--output {self.output}: accepted are {', '.join(outputs.KINDS)}")
+        if self.json and kind != ".jsonl":
             raise click.UsageError("--json with --output: the file's name must end in .jsonl")
-        if not output.absolute().parent.is_dir():
-            raise click.UsageError(f"--output {output}: there is no folder {output.absolute().parent}")
+        if not self.output.absolute().parent.is_dir():
+            raise click.UsageError(f"--output {self.output}: there is no folder {self.output.absolute().parent}")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.absolute() == other.absolute() or (path.exists() and other.exists() and path.samefile(other))
 
 
 def _flags(names: Iterable[str]) -> str:
@@ -142,7 +156,12 @@ def _flags(names: Iterable[str]) -> str:
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Write a .txt, .jsonl or .csv file, not to stdout.")
 @click.option("--column", help="The column to read.  [default: text; for description attributes, or the whole row]")
-@click.option("--json", is_flag=True, help="Print one JSON object per input.")
+@click.option("--json", is_flag=True, help="Print one JSON object an input; lines of stdin may then be objects, too.")
+@click.option("--receipt", is_flag=True, help="In JSON: how the bundle was loaded, with its first answer.")
+@click.option("--add-bom", is_flag=True, help="Begin a .csv file with a byte order mark, so that Excel reads UTF-8.")
+@click.option(
+    "--raw-csv", is_flag=True, help="Leave cells of a .csv file that a spreadsheet would compute as they are."
+)
 @click.option("--stream", is_flag=True, help="Print the text as it is generated.")
 @click.option("--timings", is_flag=True, help="Show on stderr where the time went.")
 @click.option("--max-new-tokens", type=int, help="Tokens to generate at the most.")
@@ -222,8 +241,14 @@ def _load(request: Request) -> Model:
     if request.prompt_name is not None:
         task.reader.prompt(request.prompt_name)  # refused once as well
         given["prompt_name"] = request.prompt_name
-    group = CLASSIFIED if request.task in ENCODERS else WRITTEN
-    return Model(task, given, group=1 if "variants" in given else group)
+    return Model(task, given, CLASSIFIED if request.task in ENCODERS else WRITTEN, _allowed(request.task))
+
+
+def _allowed(task: str) -> frozenset[str]:
+    """The options that a single request may have."""
+    if task in ENCODERS:
+        return frozenset(["prompt_name"] if task == "embed" else [])
+    return frozenset(GENERATION) - ({"variants"} if task != "description" else set())
 
 
 def _inputs(request: Request) -> Item | Iterable[Inputs]:
@@ -233,45 +258,48 @@ def _inputs(request: Request) -> Item | Iterable[Inputs]:
         return inputs.argument(str(request.text), request.pair)
     if request.text is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("no input: give TEXT, or --input FILE, or lines in a pipe")
-    return pipes.lines_as_they_come(sys.stdin.buffer, pipes.text_line)
+    reader = inputs.reader_for(request.task, None)
+    read: pipes.Read = pipes.Requests(reader) if request.json else pipes.text_line
+    return pipes.lines_as_they_come(sys.stdin.buffer, read)
 
 
 def _answer_one(request: Request, model: Model, item: Item, timer: Timer) -> None:
-    if request.stream:
-        _stream_one(model, item, timer)
-        return
-    result = model.one(item)
-    with _destination(request, model, one_line=False) as (write, _):
-        write(item, result)
+    with _destination(request, one_line=False) as (writer, _):
+        result = _streamed(model, item, writer) if request.stream else model.one(item)
+        writer.answer(item, result, model.receipt(result) if request.receipt else None)
     if not request.json:
         note(result.notes)
     timer.one(result.timings)
 
 
-def _stream_one(model: Model, item: Item, timer: Timer) -> None:
-    writing = model.task.stream(item.value, **model.options)
+def _streamed(model: Model, item: Item, writer: outputs.Writer) -> outputs.Result:
+    """Write the pieces of an answer as they come. Raises what the model raises."""
+    writing = model.stream(item)
     for piece in writing:
-        click.echo(piece, nl=False)
-    click.echo()
-    note(writing.result.notes, item.line)
-    timer.one(writing.result.timings)
+        writer.piece(item, piece)
+    result: outputs.Result = writing.result
+    return result
 
 
 def _answer_many(request: Request, model: Model, groups: Iterable[Inputs], timer: Timer) -> None:
-    problems = Problems(str(request.input or "stdin"))
-    with _destination(request, model, one_line=True) as (write, stream):
-        for group in groups:
-            note(f"{request.input or 'stdin'}: {text}" for text in group.notes)
-            problems.add(*group.problems)
+    source = str(request.input or "stdin")
+    problems = Problems(source)
+    groups = iter(groups)
+    first = next(groups, Inputs(()))
+    with _destination(request, one_line=True, columns=first.columns) as (writer, stream):
+        for group in chain([first], groups):
+            note(f"{source}: {text}" for text in group.notes)
             problems.blank += group.blank
-            for item, outcome in _outcomes(request, model, group, timer):
+            for entry, outcome in _outcomes(request, model, group, writer):
                 if isinstance(outcome, Problem):
+                    writer.refused(outcome)
                     problems.add(outcome)
-                    continue
-                problems.answered += 1
-                if outcome is not None:
-                    write(item, outcome)
-                    note(() if request.json else outcome.notes, item.line)
+                elif isinstance(entry, Item):
+                    problems.answered += 1
+                    writer.answer(entry, outcome, model.receipt(outcome) if request.receipt else None)
+                    note(() if request.json else outcome.notes, entry.line)
+                    if request.stream:
+                        timer.one(outcome.timings)
             stream.flush()
     if not request.stream:
         timer.many(problems.answered)
@@ -279,34 +307,42 @@ def _answer_many(request: Request, model: Model, groups: Iterable[Inputs], timer
 
 
 def _outcomes(
-    request: Request, model: Model, group: Inputs, timer: Timer
-) -> Iterator[tuple[Item, outputs.Result | Problem | None]]:
+    request: Request, model: Model, group: Inputs, writer: outputs.Writer
+) -> Iterator[tuple[Item | Problem, outputs.Result | Problem]]:
     """Answer a group; a bar on stderr where that is a terminal that shows no answers at the same time."""
     if request.stream:
-        for item in group.items:
-            yield item, _streamed(model, item, timer)
+        for entry in group.entries:
+            yield entry, entry if isinstance(entry, Problem) else _streamed_or_problem(model, entry, writer)
         return
     shown = request.input is not None and sys.stderr.isatty() and (request.output or not sys.stdout.isatty())
     with click.progressbar(
-        answers(model, group.items), length=len(group.items), label="answers", file=sys.stderr, hidden=not shown
+        answers(model, group.entries), length=len(group.entries), label="answers", file=sys.stderr, hidden=not shown
     ) as bar:
         yield from bar
 
 
-def _streamed(model: Model, item: Item, timer: Timer) -> Problem | None:
+def _streamed_or_problem(model: Model, item: Item, writer: outputs.Writer) -> outputs.Result | Problem:
     try:
-        _stream_one(model, item, timer)
-    except InputError as error:
-        return Problem(item.line, str(error))
-    return None
+        return _streamed(model, item, writer)
+    except (OSError, click.ClickException):  # of stdout: nobody would read the others
+        raise
+    except Exception as error:
+        return problem_of(item, error)
 
 
 @contextmanager
-def _destination(request: Request, model: Model, *, one_line: bool) -> Iterator[tuple[outputs.Writer, TextIO]]:
-    if request.output is not None:
-        with outputs.atomic_text_file(request.output) as stream:
-            yield outputs.file_writer(request.output.suffix.lower(), stream, model.receipt), stream
+def _destination(
+    request: Request, *, one_line: bool, columns: tuple[str, ...] = ()
+) -> Iterator[tuple[outputs.Writer, TextIO]]:
+    if request.output is None:
+        in_json = outputs.JsonWriter(sys.stdout)
+        yield in_json if request.json else outputs.TextWriter(sys.stdout, one_line=one_line), sys.stdout
         return
-    in_json = outputs.json_writer(sys.stdout, model.receipt)
-    write = in_json if request.json else outputs.text_writer(sys.stdout, one_line=one_line)
-    yield write, sys.stdout
+    style = outputs.Style(columns, request.raw_csv)
+    try:
+        with atomic_text_file(request.output, add_bom=request.add_bom, keep_partial=True) as stream:
+            yield outputs.file_writer(request.output.suffix.lower(), stream, style), stream
+    except Interrupted as stopped:
+        if stopped.kept is not None:
+            note([f"interrupted; the answers until then are in {stopped.kept}"])
+        raise

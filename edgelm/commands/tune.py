@@ -7,6 +7,7 @@ import json as json_module
 import click
 
 from edgelm.locate import bundles_of
+from edgelm.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -35,4 +36,4 @@ def command(bundle: str, json: bool) -> None:
         if json:
             click.echo(json_module.dumps(found.to_dict(), ensure_ascii=False))
         else:
-            click.echo(("\n" if number else "") + found.table())
+            say(("\n" if number else "") + found.table())

@@ -7,6 +7,7 @@ import json as json_module
 import click
 
 from edgelm.locate import bundles_of
+from edgelm.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -36,4 +37,4 @@ def command(bundle: str, json: bool, device: str, use_variant: str | None, allow
         if json:
             click.echo(json_module.dumps(report.to_dict(), ensure_ascii=False))
         else:
-            click.echo(("\n" if number else "") + report.table())
+            say(("\n" if number else "") + report.table())

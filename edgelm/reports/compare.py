@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from math import inf, isclose
 from typing import Any
 
-from edgelm.manifest_text import safe
 from edgelm.reports.layout import cut, number, percent
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.profile.report import Machine, Report, Server, Steady
 from edgelm_runtime.profile.server import ENOUGH
 from edgelm_runtime.profile.summary import Summary
+from edgelm_runtime.visible import visible
 
 TOLERANCE = 10.0  # percent
 WORSE, BETTER, SAME, UNFELT, UNSURE = "worse", "better", "same", "not felt", "not sure"
@@ -292,4 +292,4 @@ def _table(header: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tup
 
 def _plain(text: str) -> str:
     """A text that Markdown takes as it is, on one line."""
-    return _MARKS.sub(r"\\\1", cut(safe(text), 300))
+    return _MARKS.sub(r"\\\1", cut(visible(text), 300))

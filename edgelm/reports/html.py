@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from edgelm.outputs import atomic_text_file
+from edgelm.whole_file import atomic_text_file
 from edgelm_runtime.profile.report import Report
 
 from . import words

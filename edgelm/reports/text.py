@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from edgelm.manifest_text import safe
 from edgelm.reports.layout import cut, number, percent, scaled, size, table, wrapped
 from edgelm.reports.words import first_answer
 from edgelm_runtime.profile import report as parts
 from edgelm_runtime.profile.report import Report
 from edgelm_runtime.profile.summary import Summary
+from edgelm_runtime.visible import visible
 
 WIDTH, NARROW, LEAST = 80, 60, 24
 _LABEL = 12
@@ -44,13 +44,13 @@ Line = str | Fact | Rows  # of rows the first is the header
 def _lines(section: Iterable[Line], width: int) -> Iterator[str]:
     for line in section:
         if isinstance(line, str):
-            yield from wrapped(safe(line), width)
+            yield from wrapped(visible(line), width)
         elif isinstance(line, Fact) and width < NARROW:
-            yield from wrapped(safe(f"{line.label}: {line.text}" if line.label else f"  {line.text}"), width)
+            yield from wrapped(visible(f"{line.label}: {line.text}" if line.label else f"  {line.text}"), width)
         elif isinstance(line, Fact):
-            yield from wrapped(safe(f"{line.label:<{_LABEL}}{line.text}"), width, _LABEL)
+            yield from wrapped(visible(f"{line.label:<{_LABEL}}{line.text}"), width, _LABEL)
         else:
-            yield from table([[safe(cell) for cell in row] for row in line], width, _WORDS)
+            yield from table([[visible(cell) for cell in row] for row in line], width, _WORDS)
 
 
 def _headline(report: Report) -> Iterator[Line]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -15,6 +14,7 @@ import onnx_ir as ir
 from edgelm_export import families
 from edgelm_export.families import Wanted, Weights
 from edgelm_export.graph import Model
+from edgelm_export.notes import note
 from edgelm_export.quantize import Scheme
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class GraphSource(ABC):
         if self._kept is not None:
             self._saved_bytes = cut_table(found.model, self._kept, str(self.folder))
         counts = ", ".join(f"{count} {name}" for name, count in found.fused.items())
-        print(f"edgelm: note: graph: {self._said()}; fused: {counts or 'nothing'}", file=sys.stderr)
+        note(f"graph: {self._said()}; fused: {counts or 'nothing'}")
         return found.model
 
     @abstractmethod

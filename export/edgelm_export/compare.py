@@ -14,6 +14,7 @@ from edgelm_export.metrics import format_table
 from edgelm_export.sides import Speed, check_token_ids, in_turns, open_sides, served
 from edgelm_export.taskmetrics import Difference
 from edgelm_runtime.errors import InputError
+from edgelm_runtime.visible import visible
 
 SHOWN = 5
 _SHOWN_CHARACTERS = 200
@@ -72,7 +73,7 @@ class Comparison:
         ]
         same = len(self.changes) - self.worse - self.better
         parts = [
-            f"A  {self.names[0]}\nB  {self.names[1]}",
+            f"A  {visible(self.names[0])}\nB  {visible(self.names[1])}",
             format_table(measured, ("what", "A", "B")),
             taskmetrics.difference_table(self.differences, "A", "B"),
             f"{self.rows} rows, the same answer on {self.agreement:.2%}. B is worse on {self.worse}, better on "
@@ -84,7 +85,7 @@ class Comparison:
 
 def _shown(change: Change) -> str:
     rows = (("input", change.text), ("expected", change.expected), ("A", change.a), ("B", change.b))
-    return "\n".join(f"  {name:<9} {' '.join(text.split())[:_SHOWN_CHARACTERS]}" for name, text in rows)
+    return "\n".join(f"  {name:<9} {visible(' '.join(text.split())[:_SHOWN_CHARACTERS])}" for name, text in rows)
 
 
 def compare(a: Path, b: Path, eval_file: Path) -> Comparison:

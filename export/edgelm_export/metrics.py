@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from edgelm_runtime.visible import visible
+
 _UNITS = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+", re.UNICODE)
 
 
@@ -58,8 +60,8 @@ def repeats_ngram(text: str, size: int) -> bool:
 
 
 def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
-    """A plain table with aligned columns for a terminal."""
-    cells = [[*map(str, header)], *([*map(_cell, row)] for row in rows)]
+    """A plain table with aligned columns for a terminal, which no cell steers."""
+    cells = [[*map(_cell, header)], *([*map(_cell, row)] for row in rows)]
     widths = [max(_width(row[column]) for row in cells) for column in range(len(header))]
     padded = [[cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)] for row in cells]
     lines = ["  ".join(row).rstrip() for row in padded]
@@ -72,4 +74,4 @@ def _width(text: str) -> int:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:.2f}" if isinstance(value, float) else visible(str(value))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from edgelm_export.targets import Built, check_targets, schemes_for
 from edgelm_export.trim import trim
 from edgelm_runtime.bundle import Content, open_bundle, write_bundle
 from edgelm_runtime.errors import ExportError, InputError
+from edgelm_runtime.leftovers import temporary
 from edgelm_runtime.manifest import GOLDEN_NAME, Manifest, Variant
 from edgelm_runtime.tasks.reading import Text
 
@@ -180,7 +181,7 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     texts = calibration_texts(options.calibration, draft.languages) if options.calibration else []
     cases, ranges = verify.consult(checkpoint, draft, texts)
     with _scratch_folder(options.out) as scratch:
-        source = _Source(checkpoint, draft, ranges, Path(scratch))
+        source = _Source(checkpoint, draft, ranges, scratch)
         chosen = _chosen(source, cases, rows, options)
         others = _others(source, cases, options, [*texts] or [case.text for case in cases])
         metrics, differences = _metrics(source, chosen, rows)
@@ -284,13 +285,16 @@ def _searched(
     return found
 
 
-def _scratch_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """A hidden folder beside ``out``, on the same disk."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=f".{out.name}.export-", dir=out.parent)
-    except OSError as error:
-        raise ExportError(f"{out} cannot be written: {error}; choose another --out") from error
+@contextmanager
+def _scratch_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder beside ``out``, on the same disk; those of killed exports are removed."""
+    with ExitStack() as stack:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            scratch = stack.enter_context(temporary(out.parent, f".{out.name}.export-", is_folder=True))
+        except OSError as error:
+            raise ExportError(f"{out} cannot be written: {error}; choose another --out") from error
+        yield scratch
 
 
 @dataclass(frozen=True)

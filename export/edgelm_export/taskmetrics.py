@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from edgelm_export.finetune.data import (
 from edgelm_export.finetune.spans import entity_rows
 from edgelm_export.goldens import fits
 from edgelm_export.metrics import first_sentence, format_table, repeats_ngram, rouge_l
+from edgelm_export.notes import note
 from edgelm_export.significance import bootstrap_interval, mcnemar_exact, paired_permutation
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
@@ -183,8 +183,8 @@ def evaluation_rows(path: Path, manifest: Manifest, serves: Sequence[str]) -> li
 
 
 def _check_labels(path: Path, rows: Sequence[Row], labels: Sequence[str]) -> None:
-    for note in label_notes(rows):
-        print(f"edgelm: note: {path}: {note}", file=sys.stderr)
+    for changed in label_notes(rows):
+        note(f"{path}: {changed}")
     wrong = [row for row in rows if not has_label(row, labels)]
     if wrong:
         unknown = sorted({str(row["label"]) for row in wrong})

@@ -239,16 +239,11 @@ def _check_target(folder: Path, force: bool) -> None:
 
 @contextmanager
 def _temporary_folder(folder: Path) -> Iterator[Path]:
-    """A hidden sibling of `folder`, on the same disk; removed with all it holds if the block raises anything."""
-    import shutil
-    import tempfile
+    """A hidden sibling of `folder`, on the same disk; removed with all it holds where the block does not rename it."""
+    from .leftovers import temporary
 
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
-    try:
-        yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with temporary(folder.parent, f".{folder.name}.tmp-", is_folder=True) as path:
+        yield path
 
 
 def _write_file(folder: Path, name: str, source: Content) -> FileEntry:

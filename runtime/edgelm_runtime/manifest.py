@@ -232,7 +232,7 @@ def _rejected(problems: list[str]) -> BundleRejected:
     shown = [problem if len(problem) <= _SHOWN else f"{problem[:_SHOWN]}…" for problem in problems[:_LISTED]]
     shown += [f"and {len(problems) - _LISTED:,} more"] if len(problems) > _LISTED else []
     listed = "".join(f"\n  - {problem}" for problem in shown)
-    message = f"{MANIFEST_NAME} does not describe a bundle of format {FORMAT}:{listed}\nExport the bundle again."
+    message = f"{MANIFEST_NAME} does not describe a bundle of format {FORMAT}:{listed}\n  Export the bundle again."
     return BundleRejected(message, what=MANIFEST_NAME, expected=f"format {FORMAT}", found="; ".join(shown))
 
 

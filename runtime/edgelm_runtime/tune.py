@@ -20,6 +20,7 @@ from .manifest import Variant
 from .placement import LoadOptions
 from .tasks.reading import Text
 from .verify import made
+from .visible import visible
 
 ROUNDS = 5
 # A faster choice has to be this much faster: less is noise, and the first candidate is the one that needs no memory.
@@ -70,12 +71,14 @@ class Tuning:
     def table(self) -> str:
         """The candidates for a person, the choice marked."""
         texts = max(one.texts for one in self.candidates)
-        lines = [f"{self.bundle}: {len(self.candidates)} ways to run it; ms for all golden texts ({texts})"]
+        lines = [f"{visible(self.bundle)}: {len(self.candidates)} ways to run it; ms for all golden texts ({texts})"]
         for one in self.candidates:
             chosen = (one.variant, one.device, one.threads) == tuple(asdict(self.choice).values())
             result = one.refused if one.ms is None else f"{one.ms:.2f} ms"
             mark = "*" if chosen else " "
-            lines.append(f"{mark} {one.variant:<14} {one.device:<14} {one.threads} threads  {' '.join(result.split())}")
+            lines.append(
+                f"{mark} {visible(one.variant):<14} {one.device:<14} {one.threads} threads  {' '.join(result.split())}"
+            )
         last = self.problem if self.file is None else f"remembered in {self.file}; --device auto uses it"
         return "\n".join([*lines, last])
 

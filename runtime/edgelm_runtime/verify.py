@@ -17,6 +17,7 @@ from .machine import cpu_name, machine_kind
 from .placement import DEFAULTS, LoadOptions, with_note
 from .tasks import task_class
 from .timing import Stopwatch
+from .visible import visible
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class VerifyReport:
         }
         if self.score_difference is not None:
             rows["scores"] = f"at most {self.score_difference:.4f} apart (accepted: {SCORE_TOLERANCE})"
-        return "\n".join([f"{self.bundle}: verified", *(f"  {name:<15} {value}" for name, value in rows.items())])
+        return "\n".join(
+            [f"{visible(self.bundle)}: verified", *(f"  {name:<15} {visible(value)}" for name, value in rows.items())]
+        )
 
 
 def verify_bundle(path: str | Path, options: LoadOptions = DEFAULTS) -> VerifyReport:

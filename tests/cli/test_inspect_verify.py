@@ -134,13 +134,13 @@ def test_tune_remembers_and_run_uses_it(invoke: Invoke, tiny_classifier: Path) -
     measured = json.loads(invoke("tune", tiny_classifier, "--json").stdout)
     assert Path(measured["file"]).is_file()
     assert all(one["ms"] > 0 for one in measured["candidates"])
-    answer = invoke("run", "sentiment", "the parcel is good", "--bundle", tiny_classifier, "--json")
+    answer = invoke("run", "sentiment", "the parcel is good", "--bundle", tiny_classifier, "--json", "--receipt")
     receipt = json.loads(answer.stdout)["receipt"]
     assert receipt["why"] == "the fastest that edgelm tune measured here"
     assert receipt["nodes"] == {"CPUExecutionProvider": 2}
     assert receipt["threads"] == measured["choice"]["threads"]
     Path(measured["file"]).write_text("not what it was", "utf-8")
-    answer = invoke("run", "sentiment", "the parcel is good", "--bundle", tiny_classifier, "--json")
+    answer = invoke("run", "sentiment", "the parcel is good", "--bundle", tiny_classifier, "--json", "--receipt")
     assert "damaged: ignored" in json.loads(answer.stdout)["receipt"]["notes"][0]
 
 

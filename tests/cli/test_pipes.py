@@ -41,7 +41,7 @@ def test_a_line_that_is_not_utf8_is_a_problem_and_the_others_are_read() -> None:
     assert [entry.line for entry in found if isinstance(entry, Item)] == [1, 2, 4]
     assert found[0] == Item("good", 1)
     assert isinstance(found[2], Problem)
-    assert "stdin: not UTF-8 at byte 14 (line 3, value 0xff)" in found[2].message
+    assert "not UTF-8 at byte 14 (line 3, value 0xff)" in found[2].message
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])

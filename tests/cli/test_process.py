@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,89 @@ def test_an_interrupt_ends_with_130_and_no_traceback(start: Start, tiny_classifi
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, b"Traceback" in err) == (130, False)
+
+
+def begun(start: Start, bundle: Path, source: Path, target: Path) -> subprocess.Popen[bytes]:
+    """A run that has written some answers and is at work on the others."""
+    source.write_text("good\n" * 200_000, "utf-8")
+    process = start("run", "sentiment", "--bundle", bundle, "--input", source, "--output", target)
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size for path in target.parent.glob(".out.csv.*.tmp")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_keeps_the_answers_and_says_where(start: Start, tiny_classifier: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.txt", tmp_path / "out.csv"
+    target.write_text("earlier", "utf-8")
+    process = begun(start, tiny_classifier, source, target)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    partial = tmp_path / "out.partial.csv"
+    assert (process.returncode, b"Traceback" in err) == (130, False)
+    assert f"note: interrupted; the answers until then are in {partial}" in err.decode()
+    assert target.read_text("utf-8") == "earlier"
+    header, *rows = partial.read_text("utf-8").splitlines()
+    assert (header, 0 < len(rows) < 200_000) == ("line,input,label,score", True)
+    assert {*tmp_path.iterdir()} == {source, target, partial}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_it_leaves_no_file(
+    start: Start, tiny_classifier: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = begun(start, tiny_classifier, tmp_path / "in.txt", tmp_path / "out.csv")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (-number, b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_what_a_kill_leaves_is_removed_by_the_next_run(start: Start, tiny_classifier: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.txt", tmp_path / "out.csv"
+    process = begun(start, tiny_classifier, source, target)
+    process.kill()
+    process.communicate(timeout=60)
+    assert len(list(tmp_path.iterdir())) == 2
+    source.write_text("good\n", "utf-8")
+    start("run", "sentiment", "--bundle", tiny_classifier, "--input", source, "--output", target).communicate(
+        timeout=60
+    )
+    assert {*tmp_path.iterdir()} == {source, target}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
+@pytest.mark.parametrize(
+    ("closed", "given", "code", "message"),
+    [
+        (
+            ">&-",
+            "good",
+            1,
+            "Error: stdout is closed; give it a file or a pipe, or write to a file with --output\n",
+        ),
+        (">&-", "good --output out.txt", 0, ""),
+        (">&- <&- ", "good --output out.txt", 0, ""),
+        ("<&-", "", 2, "no input"),
+        ("2>&-", "good", 0, ""),
+        ("2>&-", "''", 5, ""),
+        (">&-", "--stream", 2, "generates no text"),
+    ],
+)
+def test_closed_streams(
+    environment: dict[str, str], tiny_classifier: Path, tmp_path: Path, closed: str, given: str, code: int, message: str
+) -> None:
+    command = f"{sys.executable} -m edgelm run sentiment --bundle {tiny_classifier} {given} {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+    if "out.txt" in given:
+        assert (tmp_path / "out.txt").read_text("utf-8").startswith("positive")
 
 
 def test_a_closed_pipe_ends_quietly(start: Start, tiny_classifier: Path, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -42,7 +44,9 @@ def test_json_is_one_object_an_input_and_nothing_else(sentiment: Invoke) -> None
     assert alone["label"] == "positive"
     assert "line" not in alone
     lines = sentiment("-", "--json", stdin="good\n\n差\n").stdout.splitlines()
-    assert [(row["line"], row["label"]) for row in map(json.loads, lines)] == [(1, "positive"), (3, "negative")]
+    rows = [json.loads(line) for line in lines]
+    assert [(row["line"], row.get("label")) for row in rows] == [(1, "positive"), (2, None), (3, "negative")]
+    assert rows[1]["error"]["type"] == "InputError"
 
 
 def test_timings_and_notes_are_on_stderr(sentiment: Invoke) -> None:
@@ -122,7 +126,13 @@ def test_broken_lines_are_named_and_the_good_ones_answered(sentiment: Invoke, tm
     assert f"edgelm: {path}, line 3: the text is empty" in result.stderr
     assert "2 of 4 inputs refused, 2 answered" in result.stderr
     assert sentiment("--input", path, "--output", target).exit_code == 5
-    assert len(target.read_text("utf-8").splitlines()) == 2
+    rows = [json.loads(line) for line in target.read_text("utf-8").splitlines()]
+    assert [(row["line"], row.get("label"), "error" in row) for row in rows] == [
+        (1, "positive", False),
+        (2, None, True),
+        (3, None, True),
+        (4, "negative", False),
+    ]
 
 
 def test_thousands_of_broken_lines_are_counted_not_listed(sentiment: Invoke, tmp_path: Path) -> None:
@@ -189,7 +199,10 @@ def test_contradictions_are_usage_errors(sentiment: Invoke, arguments: list[str]
         (["sentiment", "x", "--device", "gpu"], 4, "accepted are auto, cpu"),
         (["translate", "x"], 2, "translate"),
         (["summary", "x", "--variants", "2"], 2, "--variants: summary has one answer"),
-        (["summary", "x", "--stream", "--json"], 2, "leave out --json"),
+        (["summary", "x", "--stream", "--output", "a.txt"], 2, "leave out --output"),
+        (["sentiment", "x", "--receipt"], 2, "only --json has one"),
+        (["sentiment", "x", "--output", "a.txt", "--add-bom"], 2, "ends in .csv"),
+        (["sentiment", "x", "--raw-csv"], 2, "ends in .csv"),
         (["summary", "x", "--temperature", "-1"], 5, "temperature is -1.0"),
         (["sentiment", "--input", "none.txt"], 5, "none.txt: cannot be read"),
     ],
@@ -238,3 +251,92 @@ def test_an_output_over_the_input_is_refused(sentiment: Invoke, tmp_path: Path) 
     assert result.exit_code == 2
     assert "it would be lost" in result.stderr
     assert path.read_text("utf-8") == "text\ngood\n"
+
+
+def objects(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_a_worker_gives_every_line_an_object_in_order(sentiment: Invoke) -> None:
+    lines = [
+        b"good", b"", b'{"id": "a", "text": "bad"}', b'{"id": 2, "text": " "}', b"\xff", b'{"id": 3', b'{"text": 1}',
+        b'{"id": 4, "text": "good", "options": {"top_k": 1}}', b" \t", "很好".encode(),
+    ]  # fmt: skip
+    result = sentiment("--json", stdin=b"\n".join(lines))
+    rows = objects(result)
+    assert [row["line"] for row in rows] == list(range(1, 11))
+    assert {row["line"]: row["label"] for row in rows if "label" in row} == {
+        1: "positive",
+        3: "negative",
+        10: "positive",
+    }
+    assert [row.get("id") for row in rows] == [None, None, "a", 2, None, None, None, 4, None, None]
+    assert all({"type", "message"} == set(row["error"]) for row in rows if "label" not in row)
+    assert result.exit_code == 5
+    assert "stdin: 7 of 10 inputs refused, 3 answered" in result.stderr
+
+
+def test_the_receipt_comes_once_and_where_it_is_asked_for(sentiment: Invoke) -> None:
+    assert not any("receipt" in row for row in objects(sentiment("--json", stdin="good\nbad\n")))
+    rows = objects(sentiment("--json", "--receipt", stdin="\ngood\nbad\n"))
+    assert ["receipt" in row for row in rows] == [False, True, False]
+    assert rows[1]["receipt"]["device"] == "cpu"
+
+
+def test_other_columns_pass_through(sentiment: Invoke, tmp_path: Path) -> None:
+    table, lines = tmp_path / "in.csv", tmp_path / "in.jsonl"
+    table.write_text("id;text;label\n7;good, really;gold\n8;\n9;bad;=1+1\n", "utf-8")
+    lines.write_text('{"text": "good", "id": 7, "tags": ["a"]}\n{"text": "bad", "price": NaN}\n', "utf-8")
+    out = tmp_path / "out.csv"
+    assert sentiment("--input", table, "--output", out, "--add-bom").exit_code == 5
+    assert out.read_bytes().startswith(b"\xef\xbb\xbfline,")
+    rows = list(csv.DictReader(io.StringIO(out.read_text("utf-8-sig"))))
+    assert [(row["id"], row["label"], row["input.label"]) for row in rows] == [
+        ("7", "positive", "gold"),
+        ("9", "negative", "'=1+1"),
+    ]
+    assert sentiment("--input", lines, "--output", out, "--raw-csv").exit_code == 0
+    assert [row[-3:] for row in csv.reader(io.StringIO(out.read_text("utf-8")))] == [
+        ["id", "tags", "price"], ["7", '["a"]', ""], ["", "", ""],
+    ]  # fmt: skip
+    assert sentiment("--input", lines, "--output", tmp_path / "out.jsonl").exit_code == 0
+    first, second = map(json.loads, (tmp_path / "out.jsonl").read_text("utf-8").splitlines())
+    assert (first["id"], first["tags"], second["price"]) == (7, ["a"], None)
+
+
+def test_a_text_that_fails_in_any_way_costs_itself_alone(
+    sentiment: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from edgelm_runtime.errors import BundleRejected
+    from edgelm_runtime.tasks.sentiment import Sentiment
+
+    answer = Sentiment._result
+
+    def fail(self: Sentiment, reading: Any, outputs: Any, watch: Any) -> Any:
+        if reading.text == "poison":
+            raise RuntimeError("the graph\nfailed")
+        if reading.text == "odd":
+            raise BundleRejected("not finite")
+        return answer(self, reading, outputs, watch)
+
+    monkeypatch.setattr(Sentiment, "_result", fail)
+    path = tmp_path / "in.txt"
+    path.write_text("good\npoison\nbad\nodd\n" + "good\n" * 600, "utf-8")
+    result = sentiment("--input", path, "--json")
+    rows = objects(result)
+    assert (result.exit_code, len(rows)) == (5, 604)
+    assert [row["error"]["type"] for row in rows if "error" in row] == ["EdgeLMError", "BundleRejected"]
+    assert rows[1]["error"]["message"] == "unexpected RuntimeError: the graph failed (EDGELM_DEBUG=1 shows where)"
+    path.write_text("odd\n" * 600, "utf-8")
+    assert sentiment("--input", path).exit_code == 3  # it never answered: the bundle is what is wrong
+
+
+def test_hostile_names_are_shown_escaped(sentiment: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("a\x1b[2Jb,c\u202e\nx,y\n", "utf-8")
+    result = sentiment("--input", path)
+    assert (result.exit_code, "\x1b" in result.stderr, "\u202e" in result.stderr) == (5, False, False)
+    result = sentiment("--input", tmp_path / "no\x1bne.txt")
+    assert "no\\x1bne.txt: cannot be read" in result.stderr
+    result = sentiment("x", "--output", "a\x1b.xlsx")
+    assert "a\\x1b.xlsx" in result.stderr

@@ -133,3 +133,40 @@ def test_a_stream_comes_in_pieces(start: Start, tiny_generator: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
     out.decode("utf-8")  # no piece was cut inside a character
+
+
+def test_events_of_a_stream_are_pieces_and_then_the_answer(run: Invoke) -> None:
+    whole = json.loads(run("summary", REVIEW, "--json").stdout)
+    *pieces, last = [json.loads(line) for line in run("summary", REVIEW, "--json", "--stream").stdout.splitlines()]
+    assert all(set(piece) == {"piece"} for piece in pieces)
+    assert "".join(piece["piece"] for piece in pieces) == last["text"] == whole["text"]
+    requests = [{"id": "a", "text": REVIEW}, {"id": "b", "text": " "}, {"id": "c", "text": REVIEW}]
+    lines = "\n".join(map(json.dumps, requests))
+    events = [json.loads(line) for line in run("summary", "--json", "--stream", stdin=lines).stdout.splitlines()]
+    assert list(dict.fromkeys((event["line"], event["id"]) for event in events)) == [(1, "a"), (2, "b"), (3, "c")]
+    kinds = [next(kind for kind in ("piece", "error", "text") if kind in event) for event in events]
+    assert kinds == [*["piece"] * len(pieces), "text", "error", *["piece"] * len(pieces), "text"]
+
+
+def test_requests_have_options_of_their_own(run: Invoke) -> None:
+    requests = [
+        {"id": 1, "text": REVIEW, "options": {"max_new_tokens": 3}},
+        {"id": 2, "text": REVIEW},
+        {"id": 3, "text": REVIEW, "options": {"max_new_tokens": 0}},
+        {"id": 4, "text": REVIEW, "options": {"ignore_eos": True}},
+        {"id": 5, "text": REVIEW, "options": {"max_new_tokens": 5, "seed": None, "banned": ["a"]}},
+        {"id": 6, "text": REVIEW, "options": {"variants": 2}},
+        {"id": 7, "text": REVIEW, "options": {"must_include": ["\ud800"]}},
+    ]
+    result = run("summary", "--json", "--max-new-tokens", "4", stdin="\n".join(map(json.dumps, requests)))
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["id"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row.get("tokens") for row in rows] == [3, 4, None, None, 5, None, None]
+    assert "max_new_tokens is 0" in rows[2]["error"]["message"]
+    assert "options has 'ignore_eos'; accepted are " in rows[3]["error"]["message"]
+    assert "options has 'variants'" in rows[5]["error"]["message"]
+    assert "must_include is " in rows[6]["error"]["message"]
+    described = [{"attributes": {"颜色": "白色"}, "id": 1, "options": {"variants": 2}}, {"颜色": "白色"}]
+    result = run("description", "--json", stdin="\n".join(map(json.dumps, described)))
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert (first["id"], len(first["variants"]), second["variants"]) == (1, 2, [])

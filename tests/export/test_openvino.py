@@ -34,7 +34,7 @@ def bundle(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_runs_here_or_says_why_not(bundle: Path) -> None:
-    run = ("run", "sentiment", "the parcel is good", "--bundle", bundle, "--json")
+    run = ("run", "sentiment", "the parcel is good", "--bundle", bundle, "--json", "--receipt")
     found = json.loads(edgelm("devices", "--json").stdout)["devices"]
     (openvino,) = {one["problem"] for one in found if one["device"].startswith("openvino")}
     asked = edgelm(*run, "--device", "openvino:CPU")

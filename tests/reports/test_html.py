@@ -316,7 +316,7 @@ def test_a_page_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = tmp_path / "中文 report.html"
     write_page(classifier(), path)
     before = path.read_bytes()
-    monkeypatch.setattr("edgelm.outputs.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr("edgelm.whole_file.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(OSError, match="No space left"):
         write_page(writer(), path)
     assert path.read_bytes() == before

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
 from edgelm.inputs import Item
-from edgelm.outputs import csv_writer, text_writer
+from edgelm.outputs import CsvWriter, Style, TextWriter
 from edgelm_runtime.bundle import Bundle, open_bundle, write_bundle
 from edgelm_runtime.errors import BundleRejected, InputError
 from edgelm_runtime.fields import MANIFEST_NAME
@@ -290,11 +290,34 @@ def test_answers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         model("good")
 
 
+@pytest.mark.parametrize(
+    "answer", [["a", "b"], {"a": 1}, np.array([["a", "b"]]), np.array([[None, 1]]), np.zeros((2, 2))]
+)
+def test_answers_that_are_no_numbers_are_refused(
+    tagger: Bundle, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    monkeypatch.setattr("edgelm_runtime.tasks.rows.run", lambda *_: [answer])
+    with pytest.raises(BundleRejected, match=r"answered .*; expected"):
+        Tag(tagger, one_core)("the good parcel")
+
+
+@pytest.mark.parametrize("ids", [5, None, iter([1]), "abc", {1: 2}, [None], [10**30], [[1], [1, 2]], np.array(5)])
+def test_what_are_no_token_ids_is_refused(tagger: Bundle, ids: Any) -> None:
+    with pytest.raises(InputError, match="token ids"):
+        Tag(tagger, one_core).infer(ids)
+
+
+@pytest.mark.parametrize("types", [5, ["a"], [None], [0.5], "0", [10**30], [2], [[0], [0, 1]], np.array(0)])
+def test_what_are_no_segments_is_refused(tagger: Bundle, types: Any) -> None:
+    with pytest.raises(InputError, match="type_ids are"):
+        Tag(tagger, one_core).infer([1], types)
+
+
 def test_answers_are_written_for_people_and_for_tables(tagger: Bundle) -> None:
     result = Tag(tagger, one_core)("the good parcel")
     shown, rows = io.StringIO(), io.StringIO()
-    text_writer(shown, one_line=True)(Item("the good parcel", 1), result)
-    csv_writer(rows)(Item("the good parcel", 1), result)
+    TextWriter(shown, one_line=True).answer(Item("the good parcel", 1), result)
+    CsvWriter(rows, Style()).answer(Item("the good parcel", 1), result)
     assert shown.getvalue() == "GOOD 'good'  1.00\n"
     header, row = csv.reader(io.StringIO(rows.getvalue()))
     assert dict(zip(header, row, strict=True)) == {

@@ -113,3 +113,9 @@ def test_beams_do_not_go_with_sampling() -> None:
     with pytest.raises(InputError, match="above 1 with temperature 0 and without context_shift only"):
         GenerationOptions(num_beams=2, temperature=0.5)
     assert GenerationOptions(num_beams=2).num_beams == 2
+
+
+@pytest.mark.parametrize("name", ["stop", "banned", "must_include"])
+def test_half_a_character_is_no_phrase(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} is .* all of Unicode"):
+        GenerationOptions.from_mapping({}, **{name: ("good", "\ud800")})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from edgelm_export.checkpoint.needs import check_disk, check_memory, export_need
 from edgelm_export.checkpoint.reading import GENERATORS, Reading
 from edgelm_export.checkpoint.tensors import SHOWN, Comparison, is_of_head, not_finite
 from edgelm_export.families import Dense, LayerNorm, VectorLayer
+from edgelm_export.notes import note
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import TEXT
 
@@ -63,9 +63,9 @@ def require(reading: Reading) -> None:
     for name, check in CHECKS.items():
         try:
             check(reading)
-        except Note as note:
+        except Note as found:
             if name != "prompts":  # these may be among the export's options
-                print(f"edgelm: note: {name}: {note}", file=sys.stderr)
+                note(f"{name}: {found}")
 
 
 def _folder(reading: Reading) -> str:

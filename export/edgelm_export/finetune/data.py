@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgelm_export.finetune.labels import distinct, label_text, same_label, whole
+from edgelm_export.notes import note
 from edgelm_runtime import files
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.tasks.attributes import canonical, parse
@@ -62,8 +62,8 @@ def read_rows(paths: Sequence[Path]) -> list[Row]:
 
 def _read_file(path: Path) -> list[Row]:
     found = files.read_rows(path)
-    for note in found.notes:
-        print(f"edgelm: note: {path}: {note}", file=sys.stderr)
+    for told in found.notes:
+        note(f"{path}: {told}")
     if found.problems:
         first, *others = found.problems
         lines = ", ".join(str(problem.line) for problem in others[:SHOWN])

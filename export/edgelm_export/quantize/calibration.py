@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelm_export.finetune.data import check_fields, read_rows
+from edgelm_export.notes import note
 from edgelm_export.quantize.ranges import ROOM, Span
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.script import language_of
@@ -70,10 +70,9 @@ def calibration_texts(path: Path, languages: Sequence[str]) -> list[str]:
         )
     strange = [text for text in texts if language_of(text) not in languages]
     if 2 * len(strange) > len(texts):
-        print(
-            f"edgelm: note: {path}: {len(strange)} of {len(texts)} texts look like {language_of(strange[0])}, the "
-            f"bundle is for {', '.join(languages)}: scales fit what they are measured on; give what a device reads",
-            file=sys.stderr,
+        note(
+            f"{path}: {len(strange)} of {len(texts)} texts look like {language_of(strange[0])}, the "
+            f"bundle is for {', '.join(languages)}: scales fit what they are measured on; give what a device reads"
         )
     step = max(1, len(texts) // MAX_TEXTS)
     return texts[::step][:MAX_TEXTS]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from edgelm_export.metrics import format_table
+from edgelm_export.notes import note
 from edgelm_export.search.layers import Layer
 from edgelm_export.search.run import Found
 from edgelm_export.search.trials import Point
@@ -89,7 +89,7 @@ def write(found: Found, folder: Path) -> list[Path]:
     text = json.dumps({**summary(found), "layers": layers}, ensure_ascii=False, indent=1)
     (folder / TABLE_FILE).write_text(text, "utf-8")
     if find_spec("matplotlib") is None:
-        print("edgelm: note: report: no chart, matplotlib is not installed: pip install matplotlib", file=sys.stderr)
+        note("report: no chart, matplotlib is not installed: pip install matplotlib")
         return [folder / TABLE_FILE]
     _chart(found, folder / CHART)
     return [folder / TABLE_FILE, folder / CHART]

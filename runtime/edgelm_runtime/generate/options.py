@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ MAX_BEAMS = 16
 MAX_DEADLINE_MS = 24 * 3600 * 1000
 MAX_SEQUENCES = 10_000  # of token ids, and ids of a list
 MAX_SEQUENCE_LENGTH = 256
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which no tokenizer takes
 
 Sequence = tuple[int, ...]
 _LISTS = (
@@ -185,17 +187,17 @@ def _violations(options: GenerationOptions) -> list[tuple[str, str]]:
         (
             "stop",
             _are_texts(options.stop, MAX_STOP_STRINGS, blank=True),
-            f"at most {MAX_STOP_STRINGS} texts of 1 to {MAX_STOP_LENGTH} characters",
+            f"at most {MAX_STOP_STRINGS} texts of 1 to {MAX_STOP_LENGTH} characters, all of Unicode",
         ),
         (
             "banned",
             _are_texts(options.banned, MAX_BANNED),
-            f"at most {MAX_BANNED} texts of 1 to {MAX_STOP_LENGTH} characters, not blank",
+            f"at most {MAX_BANNED} texts of 1 to {MAX_STOP_LENGTH} characters, not blank, all of Unicode",
         ),
         (
             "must_include",
             _are_texts(options.must_include, MAX_INCLUDED),
-            f"at most {MAX_INCLUDED} texts of 1 to {MAX_STOP_LENGTH} characters, not blank",
+            f"at most {MAX_INCLUDED} texts of 1 to {MAX_STOP_LENGTH} characters, not blank, all of Unicode",
         ),
         ("absolute_terms", isinstance(options.absolute_terms, bool), "true or false"),
         ("facts", options.facts in ("free", "locked"), '"free" or "locked"'),
@@ -249,7 +251,11 @@ def _are_texts(value: object, most: int, *, blank: bool = False) -> bool:
     if not isinstance(value, tuple) or len(value) > most:
         return False
     return all(
-        isinstance(text, str) and 1 <= len(text) <= MAX_STOP_LENGTH and (blank or not text.isspace()) for text in value
+        isinstance(text, str)
+        and 1 <= len(text) <= MAX_STOP_LENGTH
+        and (blank or not text.isspace())
+        and not _LONE_SURROGATE.search(text)
+        for text in value
     )
 
 

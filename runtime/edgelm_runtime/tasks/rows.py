@@ -75,11 +75,13 @@ class Rows:
             feeds["token_type_ids"] = np.asarray([row.type_ids], np.int64)
         (values,) = run(session or self._session, feeds, (self._output.name,))
         expected = (1, len(row.ids), self.width) if self._output.by_token else (1, self.width)
-        if values.shape != expected or not np.isfinite(values).all():
+        wanted, found = f"{expected} values, finite: True", _kind_of(values)
+        if found != wanted:
             raise BundleRejected(
-                f"{self.engine.variant.file} answered {values.shape} values, finite: "
-                f"{bool(np.isfinite(values).all())}; expected {expected} finite ones; export it again",
+                f"{self.engine.variant.file} answered {found}; expected {wanted}; export it again",
                 what=self.engine.variant.file,
+                expected=wanted,
+                found=found,
             )
         answer: Values = values[0]
         return answer
@@ -89,21 +91,22 @@ class Rows:
 
         Raises InputError for no ids, more than the context, ids outside the vocabulary, or types of another length.
         """
-        if not 1 <= len(ids) <= self.context:
-            raise InputError(
-                f"a row has {len(ids)} token ids, accepted are 1 to {self.context}; cut it, or call with text"
-            )
         try:
-            row = np.asarray(ids)
-        except ValueError as error:
+            count = len(ids)
+            row = np.asarray(ids if 1 <= count <= self.context else [0])
+        except (TypeError, ValueError) as error:
             raise InputError(f"a row must be a flat list of integer token ids ({error})") from None
+        if not 1 <= count <= self.context:
+            raise InputError(
+                f"a row has {count} token ids, accepted are 1 to {self.context}; cut it, or call with text"
+            )
         if row.ndim != 1 or row.dtype.kind not in "iu":
             raise InputError(f"a row must be a flat list of integer token ids, found {row.ndim}-d {row.dtype}")
         if row.min() < 0 or row.max() >= self._vocabulary:
             raise InputError(f"token ids go from {row.min()} to {row.max()}, accepted are 0 to {self._vocabulary - 1}")
-        types = [0] * len(ids) if type_ids is None else [int(one) for one in type_ids]
-        if len(types) != len(ids) or not set(types) <= {0, 1}:
-            raise InputError(f"type_ids are {types[:8]}...: one 0 or 1 for each of the {len(ids)} token ids is needed")
+        types = [0] * count if type_ids is None else _segments(type_ids)
+        if types is None or len(types) != count:
+            raise InputError(f"type_ids are {type_ids!r:.60}: one 0 or 1 for each of the {count} token ids is needed")
         return Row(row.tolist(), types)
 
     def in_pool(
@@ -183,3 +186,20 @@ def _error_of(work: Callable[[int, Session], None], index: int, session: Session
     except BaseException as error:
         return error
     return None
+
+
+def _kind_of(values: object) -> str:
+    """What a graph answered, in words."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        return f"no numbers, but {getattr(values, 'dtype', type(values).__name__)}"
+    return f"{values.shape} values, finite: {bool(np.isfinite(values).all())}"
+
+
+def _segments(type_ids: object) -> list[int] | None:
+    """Segments as a flat list of 0 and 1; None for anything else."""
+    try:
+        types = np.asarray(type_ids)
+    except ValueError:
+        return None
+    flat = types.ndim == 1 and types.dtype.kind in "iu" and not set(types.tolist()) - {0, 1}
+    return types.tolist() if flat else None
