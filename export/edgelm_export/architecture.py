@@ -64,6 +64,10 @@ class GraphSource(ABC):
         other._prepared = cache(other._prepare)
         return other
 
+    @abstractmethod
+    def longest(self, config: Mapping[str, Any], wanted: Wanted) -> int:
+        """How many tokens of a text are read, at most ``wanted.context``, asked of the model."""
+
     def saved_bytes(self, wanted: Wanted) -> int:
         """How many bytes of the table were cut off. Raises UnsupportedCheckpoint where it cannot be cut."""
         self.graph(wanted)
@@ -99,6 +103,14 @@ class Traced(GraphSource):
         self._config = config
         self._renamed = renamed
 
+    def longest(self, config: Mapping[str, Any], wanted: Wanted) -> int:
+        """As `GraphSource.longest`, of torch's model."""
+        from edgelm_export.longest import longest_of_torch
+        from edgelm_export.trace import traceable
+
+        model = traceable(self.folder, self._config, wanted.task, self._renamed())
+        return longest_of_torch(model, config, wanted.context)
+
     def _read(self, wanted: Wanted) -> ir.Model:
         from edgelm_export.trace import trace, traceable
 
@@ -126,6 +138,12 @@ class Imported(GraphSource):
         from edgelm_export.imported import open_graph
 
         open_graph(self.folder)
+
+    def longest(self, config: Mapping[str, Any], wanted: Wanted) -> int:
+        """As `GraphSource.longest`, of the graph."""
+        from edgelm_export.imported import longest_of_graph
+
+        return longest_of_graph(self.folder, config, wanted)
 
     def _read(self, wanted: Wanted) -> ir.Model:
         from edgelm_export.imported import graph_for

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -16,12 +17,13 @@ from edgelm_export.architecture import graph_file
 from edgelm_export.checkpoint.weights import Safetensors
 from edgelm_export.families import Wanted
 from edgelm_export.graph import MICROSOFT
+from edgelm_export.longest import MOST, longest, plain_token
 from edgelm_export.passes import convert
 from edgelm_export.passes.inputs import check_inputs
 from edgelm_export.passes.sessions import is_large, session_of
 from edgelm_export.pooling import append_vector
 from edgelm_export.vector import Vector
-from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.errors import BundleRejected, UnsupportedCheckpoint
 from edgelm_runtime.session import run
 
 STATES = ("last_hidden_state", "token_embeddings")
@@ -109,6 +111,22 @@ class OnnxReference:
             return found
         vector: NDArray[np.float32] = self._vector(torch.from_numpy(found)[None])[0].numpy()
         return vector
+
+
+def longest_of_graph(folder: Path, config: Mapping[str, Any], wanted: Wanted) -> int:
+    """How many tokens of a text the graph reads, at most ``wanted.context``; one over ``MOST`` is not tried."""
+    if wanted.context > MOST:
+        return wanted.context
+    reference, token = OnnxReference(folder, wanted), plain_token(config)
+
+    def reads(length: int) -> bool:
+        try:
+            reference.output([token] * length, [0] * length)
+        except BundleRejected:  # a row that a table does not have
+            return False
+        return True
+
+    return longest(reads, wanted.context)
 
 
 class _GraphWeights(Safetensors):

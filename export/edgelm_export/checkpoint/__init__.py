@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,10 +81,16 @@ def load_checkpoint(
     """
     reading = Reading(folder, task, target, pairs, labels)
     require(reading)
-    tokenizer = reading.tokenizer
+    tokenizer, wanted = reading.tokenizer, reading.measured()
+    if wanted.context < tokenizer.spec.max_tokens:
+        print(
+            f"edgelm: note: tokenizer: the model reads {wanted.context} tokens, not the {tokenizer.spec.max_tokens} "
+            "that its configuration says: its positions are counted from a later row",
+            file=sys.stderr,
+        )
     return Checkpoint(
         reading.folder, reading.config, reading.family, reading.weights, tokenizer.json,
-        replace(tokenizer.spec, special_tokens=reading.special_tokens),
-        reading.wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
+        replace(tokenizer.spec, special_tokens=reading.special_tokens, max_tokens=wanted.context),
+        wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
         decoder=reading.decoder, embedding=reading.embedding, renamed=reading.renamed,
     )  # fmt: skip

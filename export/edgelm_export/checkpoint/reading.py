@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from edgelm_export import families
-from edgelm_export.architecture import architecture_of, is_onnx, tasks_of
+from edgelm_export.architecture import GraphSource, architecture_of, is_onnx, tasks_of
 from edgelm_export.checkpoint import text2text
 from edgelm_export.checkpoint.config import (
     hidden_size,
@@ -202,6 +202,13 @@ class Reading:
         """What the decoder of a sequence-to-sequence model begins with; None for others."""
         rows = int(self.config["vocab_size"])
         return text2text.decoder_spec(self.folder, rows) if self.task == "text2text-generation" else None
+
+    def measured(self) -> families.Wanted:
+        """What is ``wanted``, in a context that the model really reads where it is not built here."""
+        wanted, family = self.wanted, self.family
+        if not isinstance(family, GraphSource):
+            return wanted
+        return replace(wanted, context=family.longest(self.config, wanted))
 
     @cached_property
     def wanted(self) -> families.Wanted:

@@ -44,7 +44,7 @@ ONNX: Mapping[str, Operator] = {
     **_plain("Where", like=1),
     **_plain("DynamicQuantizeLinear", gives=UINT8),
     **_plain("MatMulInteger", gives=INT32),
-    **_plain("Size", gives=INT64),
+    **_plain("NonZero Size", gives=INT64),
     **_with("ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum", _REDUCED),
     **_with("ReduceSumSquare", _REDUCED),
     **_with("ArgMax ArgMin", "axis keepdims select_last_index", gives=INT64),
