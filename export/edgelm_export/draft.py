@@ -75,6 +75,7 @@ def draft_manifest(checkpoint: Checkpoint, options: ExportOptions, variant: Vari
         licence=options.licence or "not stated",
         files={},
         problem_type=checkpoint.problem_type,
+        function_to_apply=checkpoint.function_to_apply,
         pairs=checkpoint.wanted.pairs,
         decoder=checkpoint.decoder,
         embedding=checkpoint.embedding,
@@ -101,7 +102,7 @@ def _served(checkpoint: Checkpoint, asked: str | None) -> str:
     served = {"token-classification": "tag", "feature-extraction": "embed"}.get(checkpoint.task)
     if served is not None:
         return served
-    single = checkpoint.problem_type == SINGLE_LABEL and not checkpoint.wanted.pairs
+    single = checkpoint.problem_type == SINGLE_LABEL and not (checkpoint.wanted.pairs or checkpoint.function_to_apply)
     if asked == "sentiment" and not single:
         raise InputError(
             f"sentiment is one of several labels of one text; {checkpoint.folder} has the problem type "

@@ -200,7 +200,7 @@ class _Encoder:
             hidden = self._tensor(f"{last}.{self.architecture.layer.outer_norm}.bias").shape[0]
             x = x if self._row is not None else pooled(graph, x, self.wanted)
             x = layered(graph, x, self.wanted, partial(self.scheme.linear, graph))
-            graph.output(x, "embedding", ir.DataType.FLOAT, ["batch", self.wanted.vector_width(hidden)])
+            graph.output(x, self.wanted.output, ir.DataType.FLOAT, ["batch", self.wanted.vector_width(hidden)])
             return
         head, shape = self.architecture.head, ["batch", "sequence"]
         name = "classifier"

@@ -80,7 +80,7 @@ def graph_for(folder: Path, wanted: Wanted) -> ir.Model:
     graph, output = model.graph, _output(model, wanted, folder)
     if wanted.task == "feature-extraction":
         output = append_vector(graph, output, wanted)
-    output.name = "embedding" if wanted.task == "feature-extraction" else "logits"
+    output.name = wanted.output
     graph.outputs[:] = [output]
     return model
 

@@ -29,7 +29,7 @@ def torch_model(checkpoint: Checkpoint) -> Any:
     # Not the checkpoint's own configuration: that may be of a vocabulary that was cut.
     config = read_config(checkpoint.folder, checkpoint.labels)
     model = load_model(
-        checkpoint.folder, config, checkpoint.task, checkpoint.renamed, dtype=stored or torch.float32
+        checkpoint.folder, config, checkpoint.wanted.task, checkpoint.renamed, dtype=stored or torch.float32
     ).eval()
     if checkpoint.kept_ids is not None:
         _cut(model, torch.from_numpy(checkpoint.kept_ids))

@@ -73,7 +73,7 @@ def trace(model: Any, wanted: Wanted, reason: str) -> ir.Model:
     if wanted.task == "feature-extraction":
         (states,) = program.graph.outputs
         vector = append_vector(program.graph, states, wanted)
-        vector.name = "embedding"
+        vector.name = wanted.output
         program.graph.outputs[:] = [vector]
     return program
 

@@ -30,6 +30,9 @@ TASK_NAMES = (
 )
 SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
+# What makes scores of logits, as transformers' pipeline names it, and by problem where the manifest does not say.
+FUNCTIONS = ("softmax", "sigmoid", "none")
+FUNCTION_OF = {SINGLE_LABEL: "softmax", MULTI_LABEL: "sigmoid", REGRESSION: "none"}
 # transformers' aggregation strategies of token classification; the first is that of a bundle that names none.
 AGGREGATIONS = ("simple", "none", "first", "average", "max")
 OUTSIDE = "O"  # the label of a token that is in no entity
@@ -143,7 +146,8 @@ class Variant:
 class Manifest:
     """All of `edgelm.json`. `task` is Hugging Face's name, `serves` are edgelm's tasks.
 
-    `problem_type` is transformers': what the logits of a classifier mean. With `pairs` it reads two texts at once.
+    `problem_type` is transformers': what the logits of a classifier mean. `function_to_apply` is one of `FUNCTIONS`, or
+    "" for that of the problem; `activation` says which. With `pairs` it reads two texts at once.
     `aggregation` is how a token classifier's tokens become entities; `tags` has what its labels say in the scheme BIOES
     ("B-BRAND" of "BRAND_B"), and is empty where the labels are B-KIND, I-KIND or names alone.
     """
@@ -165,12 +169,18 @@ class Manifest:
     licence: str
     files: Mapping[str, FileEntry]
     problem_type: str = SINGLE_LABEL
+    function_to_apply: str = ""
     pairs: bool = False
     decoder: DecoderSpec | None = None
     embedding: EmbeddingSpec | None = None
     aggregation: str = AGGREGATIONS[0]
     tags: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def activation(self) -> str:
+        """What makes scores of a text classifier's logits, one of `FUNCTIONS`."""
+        return self.function_to_apply or FUNCTION_OF[self.problem_type]
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
@@ -190,6 +200,7 @@ class Manifest:
             "languages": list(self.languages),
             "labels": list(self.labels),
             **({} if self.problem_type == SINGLE_LABEL else {"problem_type": self.problem_type}),
+            **({"function_to_apply": self.function_to_apply} if self.function_to_apply else {}),
             **({"pairs": True} if self.pairs else {}),
             **({} if self.aggregation == AGGREGATIONS[0] else {"aggregation": self.aggregation}),
             **({"tags": dict(self.tags)} if self.tags else {}),
@@ -268,6 +279,7 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         licence=fields.text("licence"),
         files=_files(fields.mapping("files"), problems),
         problem_type=fields.choice("problem_type", PROBLEM_TYPES),
+        function_to_apply=fields.choice("function_to_apply", ("", *FUNCTIONS)),
         pairs=fields.flag("pairs"),
         decoder=_decoder(fields.part("decoder")) if "decoder" in values else None,
         embedding=_embedding(fields.part("embedding")) if "embedding" in values else None,

@@ -43,7 +43,8 @@ class ClassificationResult(_Result):
 
     `labels` are those that hold: the most probable one, all of at least 0.5 where any number may hold, none with
     regression; `problem_type` is transformers' name of the three. `scores` has every label's probability, or with
-    regression its number. The rest is as in `SentimentResult`.
+    regression its number, or what else the bundle's `function_to_apply` makes of the logits. The rest is as in
+    `SentimentResult`.
     """
 
     problem_type: str

@@ -154,8 +154,8 @@ def test_modules_and_poolings_that_are_not_honoured_are_refused_by_name(
         ),
         (
             "config_sentence_transformers.json",
-            '{"prompts": {"query": "query: "}, "default_prompt_name": "query"}',
-            "default_prompt_name = 'query' puts words before every text",
+            '{"prompts": {"query": "query: "}, "default_prompt_name": "passage"}',
+            "default_prompt_name = 'passage' is not honoured",
         ),
     ],
 )

@@ -25,7 +25,6 @@ from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.loader import load
 from edgelm_runtime.session import SessionOptions, create_session, run
 from edgelm_runtime.tokenizer import TextTokenizer
-from tests.export import graphs
 from tests.export.test_sentence import cased
 from tests.export.tiny import bert, save_bert
 
@@ -173,17 +172,6 @@ def test_a_module_that_is_not_honoured_is_named(tmp_path: Path, base: Path) -> N
     saved(tmp_path / "cnn", base, modules.Pooling(64, "mean"), modules.Dense(64, 8, module_output_name="other"))
     with pytest.raises(UnsupportedCheckpoint, match="module_output_name = 'other' is not honoured"):
         load_checkpoint(tmp_path / "cnn")
-
-
-def test_a_traced_model_has_the_same_poolings(tmp_path: Path) -> None:
-    base = tmp_path / "albert"
-    save_bert(base, graphs.model("albert", "feature-extraction", hidden_size=64, spread=0.05))
-    after = modules.Pooling(64, POOLINGS), modules.LayerNorm(384), residual(384, 48), modules.Normalize()
-    model = saved(tmp_path / "model", base, *after)
-    export(ExportOptions(tmp_path / "model", tmp_path / "bundle", precision="fp32"))
-    answer = load(tmp_path / "bundle")
-    found = [answer(text).embedding for text in TEXTS]
-    np.testing.assert_allclose(found, model.encode(list(TEXTS)), rtol=0, atol=ACCEPTED)
 
 
 def test_a_diagnosis_says_what_happens_after_the_transformer(tmp_path: Path, base: Path) -> None:

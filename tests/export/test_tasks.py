@@ -77,7 +77,7 @@ def test_any_number_of_labels(tmp_path: Path) -> None:
 
 
 def test_one_label_is_a_number(tmp_path: Path) -> None:
-    source, model = checkpoint(tmp_path, "BertForSequenceClassification", num_labels=1)
+    source, model = checkpoint(tmp_path, "BertForSequenceClassification", num_labels=1, problem_type=REGRESSION)
     scorer, manifest, _ = made(tmp_path, source)
     assert manifest.problem_type == REGRESSION
     assert scorer(TEXT).scores["LABEL_0"] == pytest.approx(

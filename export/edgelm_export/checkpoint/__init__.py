@@ -44,11 +44,12 @@ class Checkpoint:
     decoder: DecoderSpec | None = None
     embedding: EmbeddingSpec | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
+    function_to_apply: str = ""
 
     @property
     def task(self) -> str:
         """Hugging Face's name of the task."""
-        return self.wanted.task
+        return self.wanted.answers
 
     @property
     def family(self) -> str:
@@ -93,4 +94,5 @@ def load_checkpoint(
         replace(tokenizer.spec, special_tokens=reading.special_tokens, max_tokens=wanted.context),
         wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
         decoder=reading.decoder, embedding=reading.embedding, renamed=reading.renamed,
+        function_to_apply=reading.function_to_apply,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from edgelm_export import families
 from edgelm_export.architecture import ONNX_FILES, ORIGINS, graph_file, graph_kind, is_onnx
 from edgelm_export.checkpoint.config import own_code, read_json, readable_folder
+from edgelm_export.checkpoint.crossencoder import is_marked
 from edgelm_export.checkpoint.ends import absent_ends
 from edgelm_export.checkpoint.labels import notes_on
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
@@ -99,6 +100,8 @@ def _architecture(reading: Reading) -> str:
 
 
 def _task(reading: Reading) -> str:
+    if reading.task == "text-classification":
+        return _classifier(reading)
     if reading.task != "feature-extraction":
         return reading.task
     sentence = reading.sentence
@@ -112,6 +115,19 @@ def _task(reading: Reading) -> str:
     parts += [f"the prompt {name!r} ({prompt!r})" for name, prompt in given.items()]
     parts += [f"{spec.default_prompt_name!r} by default"] if spec.prompt else []
     return f"{reading.task} with {', '.join(parts)}"
+
+
+def _classifier(reading: Reading) -> str:
+    found = reading.task
+    if reading.cross_encoder:
+        found += " of two texts, a CrossEncoder's"
+    if reading.function_to_apply:
+        found += f", scores by the function {reading.function_to_apply!r}"
+    if reading.scores and reading.sentence is not None:
+        found += f", from {' + '.join(reading.sentence.poolings)} pooling, {', '.join(map(_described, reading.layers))}"
+    if is_marked(reading.config) and not reading.reads_pairs:
+        raise Note(f"{found}; config.json is of a CrossEncoder, which reads two texts: give --pairs for its scores")
+    return found
 
 
 def _described(layer: VectorLayer) -> str:

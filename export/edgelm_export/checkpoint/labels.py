@@ -106,6 +106,12 @@ def labels_of(config: Mapping[str, Any], weights: Weights) -> tuple[str, ...]:
     return tuple(names.get(index, f"LABEL_{index}") for index in range(rows))
 
 
+def label_names(config: Mapping[str, Any], rows: int) -> tuple[str, ...]:
+    """The names of so many classes that no head of the model gives, numbered where config.json names another number."""
+    names = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
+    return tuple(names[index] if len(names) == rows else f"LABEL_{index}" for index in range(rows))
+
+
 def notes_on(raw: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
     """What is to be known of ``labels``, beside config.json as it lies there."""
     notes: list[str] = []

@@ -16,10 +16,13 @@ from edgelm_export.families import DENSE_ACTIVATIONS, Dense, LayerNorm, Normaliz
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
 _BETWEEN = "sentence_embedding"  # what the modules hand on, and one reads and writes where nothing else is said
+SCORES = "scores"  # what the last one of a CrossEncoder writes
 
 
-def read_layers(modules: Sequence[Module], width: int) -> tuple[VectorLayer, ...]:
+def read_layers(modules: Sequence[Module], width: int, *, scores: bool = False) -> tuple[VectorLayer, ...]:
     """The layers of these modules, in order, for vectors that are ``width`` wide. Dropout is none: it only trains.
+
+    With ``scores`` the last one is to give the scores of classes.
 
     Raises:
         UnsupportedCheckpoint: a setting that is not honoured, or weights that are missing, broken or of another shape.
@@ -27,7 +30,8 @@ def read_layers(modules: Sequence[Module], width: int) -> tuple[VectorLayer, ...
     layers: list[VectorLayer] = []
     for index, module in enumerate(modules, start=2):
         if module.kind == "Dense":
-            layer = _dense(module.folder, f"dense_{index}")
+            last = scores and index == len(modules) + 1
+            layer = _dense(module.folder, f"dense_{index}", SCORES if last else _BETWEEN)
             _check_width(module.folder, "in_features", layer.weight.shape[0], width)
             layers.append(layer)
             width = layer.width
@@ -49,17 +53,22 @@ def _check_width(folder: Path, field: str, found: int, given: int) -> None:
         )
 
 
-def _check_names(path: Path, config: dict[str, Any]) -> None:
-    for field in ("module_input_name", "module_output_name"):
-        if config.get(field) not in (None, _BETWEEN):
-            raise UnsupportedCheckpoint(f"{path}: {field} = {config[field]!r} is not honoured; accepted: {_BETWEEN}")
+def _check_names(path: Path, config: dict[str, Any], output: str = _BETWEEN) -> None:
+    read = config.get("module_input_name") or _BETWEEN
+    names = {
+        "module_input_name": (read, _BETWEEN),
+        "module_output_name": (config.get("module_output_name") or read, output),
+    }
+    for field, (found, accepted) in names.items():
+        if found != accepted:
+            raise UnsupportedCheckpoint(f"{path}: {field} = {found!r} is not honoured; accepted here: {accepted}")
 
 
-def _dense(folder: Path, name: str) -> Dense:
+def _dense(folder: Path, name: str, output: str) -> Dense:
     path = folder / "config.json"
     config = read_json(path)
     activation = _activation(path, config.get("activation_function", "torch.nn.modules.activation.Tanh"))
-    _check_names(path, config)
+    _check_names(path, config, output)
     wide, out = config.get("in_features"), config.get("out_features")
     residual = bool(config.get("use_residual"))
     shapes: dict[str, tuple[Any, ...]] = {"linear.weight": (out, wide)}

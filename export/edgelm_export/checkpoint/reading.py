@@ -18,17 +18,18 @@ from edgelm_export.checkpoint.config import (
     read_json,
     readable_folder,
 )
+from edgelm_export.checkpoint.crossencoder import cross_encoder_function, is_marked, pipeline_function
 from edgelm_export.checkpoint.generation import causal_defaults
-from edgelm_export.checkpoint.labels import labels_of
+from edgelm_export.checkpoint.labels import label_names, labels_of
 from edgelm_export.checkpoint.layers import read_layers
 from edgelm_export.checkpoint.loading import reads_forward
-from edgelm_export.checkpoint.sentence import Sentence, read_sentence
+from edgelm_export.checkpoint.sentence import CROSS_ENCODER, Sentence, read_sentence
 from edgelm_export.checkpoint.task import task_of
 from edgelm_export.checkpoint.tensors import Comparison, compare, unwrapped
 from edgelm_export.checkpoint.tokenizer import ReadTokenizer, read_tokenizer
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
-from edgelm_runtime.manifest import PARSE, SINGLE_LABEL, TEXT, DecoderSpec, EmbeddingSpec
+from edgelm_runtime.manifest import FUNCTION_OF, PARSE, SINGLE_LABEL, TEXT, DecoderSpec, EmbeddingSpec
 
 PROMPTS_FILE = "prompts.json"
 GENERATORS = ("text-generation", "text2text-generation")
@@ -68,7 +69,7 @@ class Reading:
     @cached_property
     def architecture(self) -> families.Family:
         """What builds the graph, whether it honours the configuration or not."""
-        return architecture_of(self.folder, self.config, self.task, lambda: self.renamed)
+        return architecture_of(self.folder, self.config, self.model_task, lambda: self.renamed)
 
     @cached_property
     def family(self) -> families.Family:
@@ -80,14 +81,35 @@ class Reading:
     def task(self) -> str:
         """Hugging Face's name of the task."""
         served = tasks_of(self.folder, self.config)
-        return task_of(self.config, served, self.asked_task, sentence=self.sentence is not None)
+        return task_of(self.config, served, self.asked_task, None if self.sentence is None else self.sentence.task)
+
+    @property
+    def model_task(self) -> str:
+        """Hugging Face's name of what torch's model does: vectors, where the classes are made from one."""
+        return "feature-extraction" if self.scores else self.task
+
+    @property
+    def scores(self) -> bool:
+        """Whether the classes are what the last layer after pooling gives."""
+        return self.sentence is not None and self.sentence.scores and self.task == "text-classification"
 
     @cached_property
     def layers(self) -> tuple[families.VectorLayer, ...]:
         """The layers that a sentence-transformers folder has after pooling."""
         if self.sentence is None or not self.sentence.layers:
             return ()
-        return read_layers(self.sentence.layers, len(self.sentence.poolings) * hidden_size(self.config))
+        modules = self.sentence.layers
+        if self.sentence.scores and not self.scores:
+            modules = modules[:-1]  # the vector that the classes are made from
+        return read_layers(modules, len(self.sentence.poolings) * hidden_size(self.config), scores=self.scores)
+
+    @property
+    def scored(self) -> families.Dense:
+        """The layer that gives the scores."""
+        last = self.layers[-1]
+        if not isinstance(last, families.Dense):
+            raise TypeError(f"{last}: scores are given by a linear layer")
+        return last
 
     @cached_property
     def poolings(self) -> tuple[str, ...]:
@@ -101,8 +123,8 @@ class Reading:
 
     @cached_property
     def embedding(self) -> EmbeddingSpec | None:
-        """The prompts of a sentence-transformers folder, and that it cuts long texts."""
-        return None if self.sentence is None else self.sentence.embedding
+        """The prompts of a sentence-transformers folder, and that it cuts long texts; None where there is no vector."""
+        return self.sentence.embedding if self.sentence is not None and self.task == "feature-extraction" else None
 
     @cached_property
     def comparison(self) -> tuple[Comparison, Mapping[str, str]]:
@@ -110,10 +132,10 @@ class Reading:
 
         What stands around the model in the names is taken off where everything fits then.
         """
-        found = compare(self.folder, self.config, self.task)
+        found = compare(self.folder, self.config, self.model_task)
         if found.missing:
             for renamed in unwrapped(self.stored.names):
-                other = compare(self.folder, self.config, self.task, renamed)
+                other = compare(self.folder, self.config, self.model_task, renamed)
                 if other.problem() is None:
                     return other, renamed
         return found, {}
@@ -152,7 +174,17 @@ class Reading:
     @cached_property
     def segments(self) -> bool:
         """Whether the graph is to be told which of two texts a token is of."""
-        return self.pairs and self.segments_told
+        return self.reads_pairs and self.segments_told
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether the bundle is to read two texts: because it is asked for, or the folder is a CrossEncoder's."""
+        return self.pairs or (self.cross_encoder and self.task == "text-classification")
+
+    @property
+    def cross_encoder(self) -> bool:
+        """Whether the folder is one of a CrossEncoder's modules; what config.json alone says does not count."""
+        return self.sentence is not None and self.sentence.kind == CROSS_ENCODER
 
     @cached_property
     def segments_told(self) -> bool:
@@ -174,12 +206,27 @@ class Reading:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes of a text or of its tokens, in order; empty for other tasks."""
+        if self.scores:
+            return label_names(self.config, self.scored.width)
         return labels_of(self.config, self.weights) if self.task in CLASSIFICATION else ()
 
     @cached_property
     def problem_type(self) -> str:
         """What the logits of a text classifier mean: transformers' `problem_type`, guessed as it does where unset."""
         return problem_type_of(self.config, self.labels) if self.task == "text-classification" else SINGLE_LABEL
+
+    @cached_property
+    def function_to_apply(self) -> str:
+        """What makes scores of the logits of a text classifier; "" where it is what its problem says."""
+        if self.task != "text-classification":
+            return ""
+        labels = len(self.labels)
+        if self.cross_encoder or (self.pairs and is_marked(self.config)):
+            written = None if self.sentence is None else self.sentence.activation
+            found = cross_encoder_function(self.config, written, labels)
+        else:
+            found = pipeline_function(self.config, labels)
+        return "" if found == FUNCTION_OF[self.problem_type] else found
 
     @cached_property
     def prompts(self) -> Mapping[str, str]:
@@ -213,9 +260,10 @@ class Reading:
     @cached_property
     def wanted(self) -> families.Wanted:
         """What the graph is to give."""
-        if self.pairs and self.task != "text-classification":
+        if self.reads_pairs and self.task != "text-classification":
             raise UnsupportedCheckpoint(f"pairs of texts are read for text-classification, not for {self.task}")
         context = self.tokenizer.spec.max_tokens
-        if self.task != "feature-extraction":
-            return families.Wanted(self.task, context, pairs=self.pairs, segments=self.segments)
-        return families.Wanted(self.task, context, self.poolings, self.layers)
+        poolings = self.poolings if self.model_task == "feature-extraction" else ()
+        return families.Wanted(
+            self.model_task, context, poolings, self.layers, self.reads_pairs, self.segments, self.scores
+        )

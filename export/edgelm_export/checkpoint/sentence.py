@@ -19,6 +19,11 @@ TRANSFORMER_SETTINGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
+# What a folder says that it is; the last is what this exporter makes of SetFit's, whose head is a module then.
+KINDS = ("SentenceTransformer", "CrossEncoder", "SetFit")
+CROSS_ENCODER, SETFIT = KINDS[1:]
+# What the transformer does, and its output, without and with a head.
+_HEADLESS, _HEADED = ("feature-extraction", "last_hidden_state"), ("sequence-classification", "logits")
 LAYERS = ("Dense", "LayerNorm", "Normalize", "Dropout")  # what may stand after pooling
 # Fields of 1_Pooling/config.json before sentence-transformers 6, in the order in which their vectors are joined.
 _OLD_POOLINGS = {
@@ -47,7 +52,8 @@ class Module:
 class Sentence:
     """What a sentence-transformers folder asks for.
 
-    ``folder`` is that of the transformer, ``layers`` are those after pooling, in order.
+    ``folder`` is that of the transformer, ``layers`` are those after pooling, in order. ``kind`` is one of ``KINDS``;
+    ``activation`` is what a CrossEncoder applies. With ``scores`` the last layer gives those of classes.
     """
 
     folder: Path
@@ -56,6 +62,16 @@ class Sentence:
     max_tokens: int | None
     lowercase: bool
     embedding: EmbeddingSpec
+    kind: str
+    activation: object = None
+    scores: bool = False
+
+    @property
+    def task(self) -> str | None:
+        """Hugging Face's name of what the modules do; None where it is the transformer's own head that does it."""
+        if self.scores:
+            return "text-classification"
+        return "feature-extraction" if self.poolings else None
 
 
 def read_sentence(folder: Path) -> Sentence | None:
@@ -66,27 +82,35 @@ def read_sentence(folder: Path) -> Sentence | None:
     """
     if not (folder / MODULES).is_file():
         return None
-    modules = _modules(folder / MODULES)
-    _check_order(folder / MODULES, [module.kind for module in modules])
-    transformer, pooling, *layers = modules
-    settings, embedding = _transformer_settings(transformer.folder), _embedding(folder / SETTINGS)
-    config = pooling.folder / "config.json"
-    if any(embedding.prompts.values()) and read_json(config).get("include_prompt") is False:
-        raise refuse("include_prompt", False, "true where there are prompts: their tokens are pooled, too", config)
+    modules, whole = _modules(folder / MODULES), read_optional(folder / SETTINGS)
+    kind = whole.get("model_type", KINDS[0])
+    if kind not in KINDS:
+        raise refuse("model_type", kind, f"{KINDS[0]}, {CROSS_ENCODER}", folder / SETTINGS)
+    headed = kind == CROSS_ENCODER and [module.kind for module in modules] == ["Transformer"]
+    scores = kind != KINDS[0] and not headed
+    if not headed:
+        _check_order(folder / MODULES, [module.kind for module in modules], scores=scores)
+    transformer, *after = modules
+    settings = _transformer_settings(transformer.folder, headed=headed)
+    embedding = _embedding(whole, folder / SETTINGS)
+    if embedding.prompt and kind != KINDS[0]:
+        raise refuse("default_prompt_name", embedding.default_prompt_name, f"null for a {kind}", folder / SETTINGS)
     return Sentence(
-        transformer.folder, _poolings(config), tuple(layers), _limit(settings), bool(settings.get("do_lower_case")),
-        embedding,
+        transformer.folder, () if headed else _poolings(after[0].folder / "config.json", embedding), tuple(after[1:]),
+        _limit(settings), bool(settings.get("do_lower_case")), embedding, kind, whole.get("activation_fn"), scores,
     )  # fmt: skip
 
 
-def _check_order(path: Path, kinds: Sequence[str]) -> None:
+def _check_order(path: Path, kinds: Sequence[str], *, scores: bool) -> None:
     accepted = (("Transformer",), ("Pooling",), *[LAYERS] * len(kinds))
     wrong = next((kind for kind, known in zip(kinds, accepted, strict=False) if kind not in known), None)
-    if wrong is not None or len(kinds) < 2:
+    missing = len(kinds) < 2 or (scores and kinds[-1] != "Dense")
+    if wrong is not None or missing:
         what = "a module is missing" if wrong is None else f"the module {wrong} is not honoured in this place"
+        last = "; of a CrossEncoder the last is a Dense, or the Transformer stands alone" if scores else ""
         raise UnsupportedCheckpoint(
             f"{path}: {what} of {', '.join(kinds) or 'none'}; accepted: Transformer, Pooling, then any of "
-            f"{', '.join(LAYERS)}"
+            f"{', '.join(LAYERS)}{last}"
         )
 
 
@@ -110,19 +134,19 @@ def _modules(path: Path) -> list[Module]:
     return modules
 
 
-def _transformer_settings(folder: Path) -> dict[str, Any]:
-    """The settings of the first file that has any.
+def _transformer_settings(folder: Path, *, headed: bool) -> dict[str, Any]:
+    """The settings of the first file that has any; ``headed`` is a classifier with a head of its own.
 
     Raises:
         UnsupportedCheckpoint: one that changes what is read or answered, and is not honoured.
     """
     found = ((folder / name, read_optional(folder / name)) for name in TRANSFORMER_SETTINGS)
     path, settings = next(((path, values) for path, values in found if values), (folder, {}))
-    task = settings.get("transformer_task", "feature-extraction")
-    if task != "feature-extraction":
-        raise refuse("transformer_task", task, "feature-extraction", path)
-    if not _reads_plain_texts(settings.get("modality_config", {})):
-        raise refuse("modality_config", settings["modality_config"], "texts as they are, to last_hidden_state", path)
+    accepted, output = _HEADED if headed else _HEADLESS
+    if settings.get("transformer_task", _HEADLESS[0]) != accepted:
+        raise refuse("transformer_task", settings.get("transformer_task", _HEADLESS[0]), accepted, path)
+    if not _reads_plain_texts(settings.get("modality_config", {}), output):
+        raise refuse("modality_config", settings["modality_config"], f"texts as they are, to {output}", path)
     for name in ("query_expansion", "tokenizer_name_or_path"):
         if settings.get(name):
             raise refuse(name, settings[name], "null", path)
@@ -132,11 +156,11 @@ def _transformer_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _reads_plain_texts(config: Mapping[str, Any]) -> bool:
-    """Whether texts go to the model without a chat template, and come from it as last hidden states."""
+def _reads_plain_texts(config: Mapping[str, Any], output: str) -> bool:
+    """Whether texts go to the model without a chat template, and come from it as that output."""
     text = config.get("text") or {}
-    called = text.get("method", "forward"), text.get("method_output_name", "last_hidden_state")
-    return "message" not in config and called == ("forward", "last_hidden_state")
+    called = text.get("method", "forward"), text.get("method_output_name", output)
+    return "message" not in config and called == ("forward", output)
 
 
 def _loading(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,23 +181,24 @@ def _limit(settings: Mapping[str, Any]) -> int | None:
     return min(limits, default=None)
 
 
-def _poolings(path: Path) -> tuple[str, ...]:
+def _poolings(path: Path, embedding: EmbeddingSpec) -> tuple[str, ...]:
     config = read_json(path)
     old = [mode for field, mode in _OLD_POOLINGS.items() if config.get(field)]
     modes = config.get("pooling_mode", old or "mean")
     modes = [modes] if isinstance(modes, str) else modes
     if not isinstance(modes, list) or not modes or any(mode not in POOLINGS for mode in modes):
         raise UnsupportedCheckpoint(f"{path}: pooling {modes} is not honoured; accepted: any of {', '.join(POOLINGS)}")
+    if any(embedding.prompts.values()) and config.get("include_prompt") is False:
+        raise refuse("include_prompt", False, "true where there are prompts: their tokens are pooled, too", path)
     return tuple(modes)
 
 
-def _embedding(path: Path) -> EmbeddingSpec:
+def _embedding(settings: Mapping[str, Any], path: Path) -> EmbeddingSpec:
     """What is put before a text; one over the length is cut.
 
     Raises:
         UnsupportedCheckpoint: prompts that are no texts, a default that is none of them, or vectors that are cut.
     """
-    settings = read_optional(path)
     prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
         raise refuse("prompts", prompts, "an object of strings", path)
@@ -185,8 +210,6 @@ def _embedding(path: Path) -> EmbeddingSpec:
         raise refuse(
             "truncate_dim", settings["truncate_dim"], "null: take the first numbers of a vector yourself", path
         )
-    if settings.get("model_type", "SentenceTransformer") != "SentenceTransformer":
-        raise refuse("model_type", settings["model_type"], "SentenceTransformer", path)
     return EmbeddingSpec(prompts, default, truncation=True)
 
 

@@ -20,10 +20,10 @@ def architecture_name(config: Mapping[str, Any]) -> str:
     return str((config.get("architectures") or [""])[0])
 
 
-def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None, *, sentence: bool = False) -> str:
+def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None, modules: str | None = None) -> str:
     """Hugging Face's task name of the checkpoint; ``served`` are those that its model type is exported for.
 
-    With ``sentence`` it is of sentence-transformers, and for vectors.
+    ``modules`` is what the modules of a sentence-transformers folder do, where it is not the model's own head.
 
     Raises:
         UnsupportedCheckpoint: it is for another task than ``asked``, for none that is served, or does not say.
@@ -36,7 +36,7 @@ def task_of(config: Mapping[str, Any], served: Sequence[str], asked: str | None,
             f"the checkpoint is a {name or kind}, a model of two parts that reads and writes; of these are exported "
             f"{', '.join(families.writers('text2text-generation'))}"
         )
-    found = _VECTORS if sentence else _of_class(name, served)
+    found = modules or _of_class(name, served)
     wanted = TasksManager.map_from_synonym(asked) if asked else found
     if wanted is None:
         if not name and served[0] in _WRITES:

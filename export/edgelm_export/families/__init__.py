@@ -84,9 +84,9 @@ class Wanted:
     """What a graph is to give.
 
     ``task`` is Hugging Face's name, ``context`` the most tokens of an input. For feature-extraction the vectors of
-    ``poolings``, each of ``POOLINGS``, are joined and go through ``layers``. With ``pairs`` two texts are read, with
-    ``segments`` an encoder that has a table of them is told apart which token is of which, by the input
-    ``token_type_ids`` beside ``input_ids``.
+    ``poolings``, each of ``POOLINGS``, are joined and go through ``layers``; with ``scores`` the last layer gives the
+    logits of a text classifier. With ``pairs`` two texts are read, with ``segments`` an encoder that has a table of
+    them is told apart which token is of which, by the input ``token_type_ids`` beside ``input_ids``.
     """
 
     task: str
@@ -95,6 +95,17 @@ class Wanted:
     layers: tuple[VectorLayer, ...] = ()
     pairs: bool = False
     segments: bool = False
+    scores: bool = False
+
+    @property
+    def answers(self) -> str:
+        """Hugging Face's name of what a bundle of it does; ``task`` is what torch's model does."""
+        return "text-classification" if self.scores else self.task
+
+    @property
+    def output(self) -> str:
+        """The name of the graph's output."""
+        return "embedding" if self.answers == "feature-extraction" else "logits"
 
     @property
     def denses(self) -> tuple[Dense, ...]:

@@ -19,21 +19,23 @@ THRESHOLD = 0.5  # of a label's probability where any number of labels may hold
 
 
 class Classify(Encoder[ClassificationResult]):
-    """A text classifier; the bundle's `problem_type` decides what its logits mean."""
+    """A text classifier; the bundle's `problem_type` says what its logits mean, `activation` what the scores are."""
 
     def decode(self, values: Any) -> dict[str, float]:
-        """Scores by label, from float32 logits [labels]: probabilities, or with regression the numbers themselves."""
-        scores = scores_of(np.asarray(values), self.bundle.manifest.problem_type)
+        """Scores by label, from float32 logits [labels]: probabilities, or the numbers themselves."""
+        scores = scores_of(np.asarray(values), self.bundle.manifest.activation)
         return dict(zip(self.labels, map(float, scores), strict=True))
 
     def _result(self, reading: Reading, outputs: list[Values], watch: Stopwatch) -> ClassificationResult:
         with watch("decode"):
             problem = self.bundle.manifest.problem_type
-            scores = averaged([scores_of(values, problem) for values in outputs], reading)
+            function = self.bundle.manifest.activation
+            scores = averaged([scores_of(values, function) for values in outputs], reading)
             best = int(scores.argmax())
             named = dict(zip(self.labels, map(float, scores), strict=True))
             if problem == MULTI_LABEL:
-                holding = tuple(label for label, score in named.items() if score >= THRESHOLD)
+                least = 0.0 if function == "none" else THRESHOLD
+                holding = tuple(label for label, score in named.items() if score >= least)
             else:
                 holding = () if problem == REGRESSION else (self.labels[best],)
         return ClassificationResult(
@@ -44,11 +46,11 @@ class Classify(Encoder[ClassificationResult]):
         )
 
 
-def scores_of(logits: Values, problem: str) -> NDArray[np.float64]:
-    """The scores that logits [..., labels] stand for in a problem of transformers' `problem_type`."""
-    if problem == REGRESSION:
+def scores_of(logits: Values, function: str) -> NDArray[np.float64]:
+    """The scores that logits [..., labels] stand for by one of `manifest.FUNCTIONS`."""
+    if function == "none":
         return logits.astype(np.float64)
-    return sigmoid(logits) if problem == MULTI_LABEL else softmax(logits)
+    return sigmoid(logits) if function == "sigmoid" else softmax(logits)
 
 
 def averaged(scores: list[NDArray[np.float64]], reading: Reading) -> NDArray[np.float64]:
