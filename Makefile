@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.installed-runtime
 ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-exact test-emulated check format docs clean perf perf-smoke perf-decode perf-encode perf-fidelity
+.PHONY: help run test test-exact test-frozen test-emulated check format docs clean perf perf-smoke perf-decode perf-encode perf-fidelity
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test-exact: $(ALL) ## the tests that run int8 graphs, as on a CPU with AVX2 and 
 	$(BIN)/python -m pytest --exact-products -n 2 --dist worksteal tests/runtime tests/edgelm tests/cli/test_run.py \
 	  tests/export/test_quantize.py tests/export/test_encoders.py tests/export/test_decoders.py tests/export/test_seq2seq.py \
 	  tests/export/test_search_kinds.py
+
+test-frozen: $(ALL) ## a program frozen by PyInstaller: half a minute, so not a part of `make test`
+	$(BIN)/python -m pytest --frozen tests/frozen
 
 test-emulated: $(ALL) ## other CPUs: apt-get install qemu-user; for ARM64 also tests/emulated/make_arm64.sh
 	$(BIN)/python -m pytest tests/emulated

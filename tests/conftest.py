@@ -18,6 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--exact-products", action="store_true", help="run as on a CPU that clips 8-bit products: AVX2 without VNNI"
     )
+    parser.addoption("--frozen", action="store_true", help="freeze a program with PyInstaller, and run it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
