@@ -15,7 +15,7 @@ from edgelm.terminal import say
 EXAMPLES = """\b
 Examples:
   edgelm finetune sentiment --base tiny --data reviews.jsonl --out checkpoints/sentiment
-  edgelm finetune classify --base tiny --data intents.csv --out checkpoints/intents
+  edgelm finetune classify --base sentiment-en --data intents.csv --out checkpoints/intents
   edgelm finetune tag --base ./bert-base-cased --data products.jsonl --out checkpoints/products
   edgelm finetune summary,description --base checkpoints/gpt --data pairs.jsonl --out checkpoints/writer
 """
@@ -23,7 +23,12 @@ Examples:
 
 @click.command("finetune", epilog=EXAMPLES, short_help="Base model and data in, checkpoint out.")
 @click.argument("task")
-@click.option("--base", required=True, metavar="DIR|tiny|small", help="A Hugging Face folder, or a fresh model.")
+@click.option(
+    "--base",
+    required=True,
+    metavar="DIR|BUNDLE|tiny|small",
+    help="A Hugging Face folder; a bundle (a folder, or a name such as sentiment-zh); or a fresh model.",
+)
 @click.option(
     "--data",
     required=True,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -24,6 +25,8 @@ from transformers import (
 
 from edgelm_export.checkpoint import PROMPTS_FILE
 from edgelm_export.checkpoint.config import reason_of
+from edgelm_export.finetune.from_bundle import bundle_of, write_checkpoint
+from edgelm_runtime.bundle import default_bundles
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import TEXT, TokenizerSpec
 from edgelm_runtime.tokenizer import TextTokenizer
@@ -69,7 +72,7 @@ class Base:
 
     def limited(self, max_tokens: int | None) -> int:
         """The tokens of a row, at most as many as the model has positions; the tokenizer is told."""
-        limit = int(self.model.config.max_position_embeddings)
+        limit = min(int(self.model.config.max_position_embeddings), int(self.tokenizer.model_max_length))
         size = min(max_tokens or limit, limit)
         self.tokenizer.model_max_length = size
         return size
@@ -89,7 +92,7 @@ def load_base(
     base: str, kind: str, texts: Sequence[str], labels: Sequence[str], vocab_size: int | None,
     problem: str | None = None,
 ) -> Base:  # fmt: skip
-    """Load the folder ``base``, or make a fresh model when it is ``tiny`` or ``small``.
+    """Load the folder ``base`` or the weights of a bundle, or make a fresh model when it is ``tiny`` or ``small``.
 
     Args:
         kind: ``sequence-classification``, ``token-classification``, ``masked`` or ``causal``.
@@ -102,7 +105,12 @@ def load_base(
         UnsupportedCheckpoint: the folder does not exist, or transformers cannot load it.
     """
     if base not in FRESH_BERT:
-        return _load_folder(Path(base), kind, labels, problem)
+        bundle = bundle_of(base)
+        if bundle is None:
+            return _load_folder(Path(base), kind, labels, problem)
+        with TemporaryDirectory(prefix="edgelm-base-") as folder:
+            notes = write_checkpoint(bundle, Path(folder))
+            return replace(_load_folder(Path(folder), kind, labels, problem), notes=notes)
     sizes = FRESH_GPT2 if kind == "causal" else FRESH_BERT
     size = sizes[base]
     trained = {"causal": train_gpt2_tokenizer, "token-classification": train_wordpiece_tokenizer}
@@ -116,7 +124,8 @@ def load_base(
 def _load_folder(folder: Path, kind: str, labels: Sequence[str], problem: str | None) -> Base:
     if not (folder / "config.json").is_file():
         raise UnsupportedCheckpoint(
-            f"--base {str(folder)!r}: no config.json there; accepted are a Hugging Face folder, 'tiny' and 'small'"
+            f"--base {str(folder)!r}: no config.json there; accepted are a Hugging Face folder, 'tiny' and 'small', "
+            f"and a bundle: its folder, or one of {', '.join(default_bundles())}"
         )
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
