@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.installed-runtime
 ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-exact test-frozen test-emulated check format docs clean perf perf-smoke perf-decode perf-encode perf-fidelity
+.PHONY: help run test test-exact test-frozen test-emulated check format docs requirements clean perf perf-smoke perf-decode perf-encode perf-fidelity
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ format: $(ALL) ## write the formatting that check asks for
 docs: $(ALL) ## write docs/cli.md from the help texts, docs/profile-schema.md from the dataclasses
 	$(BIN)/python docs/generate_cli.py
 	$(BIN)/python docs/generate_profile_schema.py
+
+requirements: ## write requirements.txt: the runtime's packages as in constraints.txt, with hashes (needs uv)
+	uv pip compile pyproject.toml -c constraints.txt --universal --generate-hashes --no-header --no-annotate -q -o requirements.txt
 
 clean: ## remove .venv and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

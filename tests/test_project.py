@@ -170,6 +170,25 @@ def test_files_and_functions_stay_readable() -> None:
     assert too_long == []
 
 
+def test_requirements_are_the_constraints_with_hashes() -> None:
+    """What a till installs without a network: `make requirements` writes it."""
+    text = (ROOT / "requirements.txt").read_text("utf-8").replace("\\\n", "")
+    found = {}
+    for line in text.splitlines():
+        pin, *hashes = line.split(" --hash=")
+        name, _, version = pin.partition(";")[0].strip().partition("==")
+        assert hashes, line
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one.strip()) for one in hashes), name
+        found[name.lower().replace("_", "-")] = version
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines())
+    pinned = {name.lower().replace("_", "-"): version for name, version in pinned.items()}
+    elsewhere = {"colorama", "httpx2-jsfetch"}  # of Windows and of browsers
+    assert {name: pinned.get(name) for name in found.keys() - elsewhere} == {
+        name: found[name] for name in found.keys() - elsewhere
+    }
+    assert {"click", "numpy", "onnxruntime", "tokenizers"} <= found.keys()
+
+
 def test_constraints_pin_every_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]

@@ -29,9 +29,9 @@ def command(checkpoint: Path, task: str | None, labels: str | None, json: bool, 
     """Look at CHECKPOINT as an export would, and show all that is found at once.
 
     Origin, configuration, architecture, task, tensors and their numbers, tokenizer, labels, prompts,
-    memory and disk: each is ok, a note, or a problem with what to do. Nothing is exported, and no
-    model is loaded, but for an adapter, which is merged into its base to be looked at. The exit code
-    is 0 where an export can begin, 7 where it cannot. Needs: pip install 'edgelm[export]'
+    memory and disk: each is ok, a note, or a problem with what to do. Nothing is exported or run;
+    weights are read to be checked, and an adapter is merged into its base. The exit code is 0 where an
+    export can begin, 7 where it cannot. Needs: pip install 'edgelm[export]'
     """
     with extra("export"):
         from edgelm_export.checkpoint.labels import read_labels

@@ -11,7 +11,8 @@ from typing import Any, TypeGuard
 MANIFEST_NAME = "edgelm.json"
 
 _MAX_DEPTH = 32
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
+# Also what ends a line for some readers, and what turns the direction of the text around it.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _REQUIRED: Any = object()
 

@@ -113,6 +113,34 @@ def test_english_descriptions_keep_to_their_numbers() -> None:
         assert set(re.findall(r"[0-9]+", text)) <= {"14", "320", "12"}
 
 
+@pytest.mark.parametrize("limit", range(1, 16))
+def test_a_number_that_the_limit_cuts_is_left_out(limit: int) -> None:
+    writer = load("description")
+    found = writer(
+        "drive: 814 gb; display: 2,345 inch", facts="locked", must_include=["814 gb 2,345"], max_new_tokens=24
+    )
+    assert "814 gb 2,345" in found.text
+    cut = writer(
+        "drive: 814 gb; name: 814814814814",
+        facts="locked",
+        stop=("zz",),
+        max_new_tokens=limit,
+        temperature=3.0,
+        seed=limit,
+    )
+    assert set(re.findall(r"[0-9]+", cut.text)) <= {"814", "814814814814"}
+    assert cut.text == "".join(
+        writer.stream(
+            "drive: 814 gb; name: 814814814814",
+            facts="locked",
+            stop=("zz",),
+            max_new_tokens=limit,
+            temperature=3.0,
+            seed=limit,
+        )
+    )
+
+
 def test_variants_and_summaries_are_held_too() -> None:
     writer = load("description")
     found = writer("name: aurora 14; type: laptop; drive: 320 gb", variants=4, seed=1, temperature=1.5, facts="locked")

@@ -136,6 +136,9 @@ def test_a_missing_part_is_one_problem() -> None:
         ("files", {"edgelm.json": {"size": 1, "sha256": "0" * 64}}, "is the manifest itself"),
         ("quality", [], "quality must be an object, found a list"),
         ("name", "two\nlines", "name must be text on one line"),
+        ("name", "two\u2028lines", "name must be text on one line"),
+        ("licence", "a\x9b2Jb", "licence must be text on one line"),
+        ("version", "1\u202e2", "version must be text on one line"),
     ],
 )
 def test_a_wrong_field_is_named(field: str, value: Any, part: str) -> None:
