@@ -133,11 +133,11 @@ class TextTokenizer:
         """
         return self._read(clean(text), around=special)[1]
 
-    def encode_parts(self, text: str, before: str | None = None) -> Encoded:
-        """Content tokens of a text, and what belongs around them; in a pair `before` is the first text."""
-        first_text, second = (clean(text), None) if before is None else (clean(before), clean(text))
-        encoding, ids = self._read(first_text, second)
-        own = int(second is not None)
+    def encode_parts(self, text: str, before: str | None = None, after: str | None = None) -> Encoded:
+        """Content tokens of a text, and what belongs around them; in a pair `before` or `after` is the other one."""
+        other = after if before is None else clean(text)
+        encoding, ids = self._read(clean(text if before is None else before), None if other is None else clean(other))
+        own = int(before is not None)
         places = [place for place, part in enumerate(encoding.sequence_ids) if part == own]
         # Without content it does not matter where what stands around it is parted: nothing goes between.
         first, last = (places[0], places[-1] + 1) if places else (len(ids), len(ids))

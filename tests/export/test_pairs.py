@@ -127,3 +127,20 @@ def test_segments_that_nobody_gives_are_said(tmp_path: Path) -> None:
     )
     folder = _folder(tmp_path / "one", "roberta", 1, _unsaid)
     assert "numbers the two texts" not in diagnose(Origin(folder)).table()
+
+
+@pytest.mark.parametrize("limit", [16, 32])
+def test_a_short_limit_is_no_reason_against_pairs(tmp_path: Path, limit: int) -> None:
+    folder = _folder(tmp_path / "model", "bert", 2, of_bert)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": limit}))
+    options = ExportOptions(folder, tmp_path / "bundle", pairs=True, precision="fp32", languages=("en", "zh"))
+    assert export(options).parity.agreement == 1
+    model = load(tmp_path / "bundle")
+    long, short = "The zipper broke after two days, and nobody answers. " * 9, "the zipper"
+    for pair in ((long, short), (short, long), (long, long)):
+        assert max(map(len, model.windows(pair))) == limit
+        assert model(pair).windows > 1
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    whole = ("the zipper broke", "two days")
+    assert model.windows(whole) == [tokenizer(*whole).input_ids]

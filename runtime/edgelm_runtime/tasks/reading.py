@@ -29,8 +29,8 @@ _CHARACTERS_PER_TOKEN = 8
 class Reading:
     """A text that is ready to be inferred.
 
-    `text` is what the offsets of `parts` belong to, in a pair the second; `spans` are the tokens of `parts` in each of
-    the `rows`.
+    `text` is what the offsets of `parts` belong to, in a pair that which windows are laid over; `spans` are the tokens
+    of `parts` in each of the `rows`.
     """
 
     text: str
@@ -63,23 +63,25 @@ class Reader:
     def read(self, given: Text, prompt_name: str | None = None) -> Reading:
         """Check and tokenize one input, and lay its windows.
 
-        Of a pair the first text stands whole in every window, and so does the prompt of an embedding. Raises InputError
-        for an empty, blank or too long text, a pair where one text is read, one text where a pair is, a first text or a
+        The prompt of an embedding stands whole in every window, and so does one text of a pair: the first where it
+        leaves room for the second, else the second; the shorter of two long ones is cut to half of the context. Raises
+        InputError for an empty, blank or too long text, a pair where one text is read, one text where a pair is, a
         prompt that leaves too little room, and a prompt that is not there.
         """
         start = perf_counter()
         prompt = self.prompt(prompt_name)
         words = Words.of(given) if self._splits else None
         before, text = self._texts(given) if words is None else (None, words.text)
-        notes: tuple[str, ...] = ()
-        if before is not None:
-            before, notes = checked(before)
+        first, notes = (None, ()) if before is None else checked(before)
         cleaned, changed = checked(text)
         notes = (*notes, *(note for note in changed if note not in notes))
         # The longest text whose tokens could all be read, so that a megabyte costs no more than it can be used for.
-        cut = cleaned[: MAX_WINDOWS * self._room * _CHARACTERS_PER_TOKEN]
-        if words is None:
-            parts = self.tokenizer.encode_parts(prompt + cut, before).after(len(prompt))
+        cut = self._cut(cleaned)
+        if first is not None:
+            cleaned, cut, parts, more = self._pair(first, cleaned)
+            notes += more
+        elif words is None:
+            parts = self.tokenizer.encode_parts(prompt + cut).after(len(prompt))
         else:
             words = words.until(len(cut))
             parts = self.tokenizer.encode_words(words.words, words.starts)
@@ -120,18 +122,50 @@ class Reader:
             raise InputError("one text was given, the bundle reads pairs: (text, text_pair), or --pair TEXT")
         return None, given
 
+    def _pair(self, first: str, second: str) -> tuple[str, str, Encoded, tuple[str, ...]]:
+        """The text of a pair that windows are laid over, whole and cut; its tokens beside the other; what was left out.
+
+        It is the second where the first leaves it a quarter of the room, else the first.
+        """
+        before, text = self._cut(first), self._cut(second)
+        notes = self._left_out("first", len(before), len(first)) if len(before) < len(first) else ()
+        later = self.tokenizer.encode_parts(text, before)
+        if self._fits(later):
+            return second, text, later, notes
+        earlier = self.tokenizer.encode_parts(before, after=text)
+        if self._fits(earlier):
+            return first, before, earlier, ()
+        special = len(later.prefix) + len(later.suffix) - len(earlier.ids)
+        half = max(1, (self._context - special) // 2)
+        if len(earlier.ids) > len(later.ids):
+            shown = text[: later.ends[half - 1]]
+            parts = self.tokenizer.encode_parts(before, after=shown)
+            return first, before, parts, self._left_out("second", len(shown), len(second))
+        shown = before[: earlier.ends[half - 1]]
+        return second, text, self.tokenizer.encode_parts(text, shown), self._left_out("first", len(shown), len(first))
+
+    def _fits(self, parts: Encoded) -> bool:
+        """Whether enough of the context is left for a window beside what stands in all of them."""
+        return self._context - len(parts.prefix) - len(parts.suffix) >= min(len(parts.ids), max(1, self._room // 4))
+
+    def _cut(self, text: str) -> str:
+        return text[: MAX_WINDOWS * self._room * _CHARACTERS_PER_TOKEN]
+
+    @staticmethod
+    def _left_out(which: str, read: int, length: int) -> tuple[str, ...]:
+        return (f"only the first {read:,} of {length:,} characters of the {which} text were read",)
+
     def _room_beside(self, parts: Encoded, prompt: str) -> int:
         """Tokens of the context that are left for a window of the text."""
         room = self._context - len(parts.prefix) - len(parts.suffix)
-        if prompt and room < 1:
-            raise InputError(
-                f"the prompt {prompt[:40]!r} fills the context of {self._context} tokens and leaves no room for the "
-                "text; name another prompt"
+        if room < 1:
+            filled, remedy = (
+                (f"the prompt {prompt[:40]!r}", "name another prompt")
+                if prompt
+                else ("one text of the pair", "export it with a larger context")
             )
-        if not prompt and room < min(len(parts.ids), self._room // 4):
             raise InputError(
-                f"the first text takes {self._context - room:,} of the context's {self._context} tokens and leaves "
-                f"{max(room, 0)} for the second, which needs {self._room // 4}; shorten the first text"
+                f"{filled} fills the context of {self._context} tokens and leaves no room for the text; {remedy}"
             )
         return room
 
