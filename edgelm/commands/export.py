@@ -64,6 +64,9 @@ GOAL = ("max_drop", "minutes", "best_effort", "size_limit", "latency_limit", "re
     type=click.Choice(SPECIAL_TOKENS),
     help="[SEP] and the like in a text: characters, or special tokens.  [default: text for generators, else parse]",
 )
+@click.option(
+    "--eos", multiple=True, metavar="TOKEN", help="A token that ends an answer (repeatable).  [default: its own]"
+)
 @click.option("--language", "languages", multiple=True, help="zh or en (repeatable).  [default: as the vocabulary]")
 @click.option(
     "--trim-vocab",

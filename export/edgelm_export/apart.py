@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,9 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgelm_runtime.errors import ExportError
+from edgelm_runtime.leftovers import temporary
 
 ALIGNMENT = 64  # bytes: a tensor never begins inside a cache line
 _KINDS = {"float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "int8": "I8", "uint8": "U8"}
@@ -29,6 +32,22 @@ def written_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         _folder.reset(token)
+
+
+@contextmanager
+def scratch_beside(out: Path) -> Iterator[Path]:
+    """A hidden folder beside ``out``, on the same disk; those of killed exports are removed.
+
+    Raises:
+        ExportError: it cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            scratch = stack.enter_context(temporary(out.parent, f".{out.name}.export-", is_folder=True))
+        except OSError as error:
+            raise ExportError(f"{out} cannot be written: {error}; choose another --out") from error
+        yield scratch
 
 
 @dataclass(frozen=True)

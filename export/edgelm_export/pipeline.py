@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgelm_export import taskmetrics, verify
-from edgelm_export.apart import written_in
+from edgelm_export.apart import scratch_beside, written_in
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.checkpoint.reading import GENERATORS
 from edgelm_export.checkpoint.sources import Origin, opened
@@ -27,7 +26,6 @@ from edgelm_export.targets import Built, check_targets, schemes_for
 from edgelm_export.trim import trim
 from edgelm_runtime.bundle import Content, open_bundle, write_bundle
 from edgelm_runtime.errors import ExportError, InputError
-from edgelm_runtime.leftovers import temporary
 from edgelm_runtime.manifest import GOLDEN_NAME, Manifest, Variant
 from edgelm_runtime.tasks.reading import Text
 
@@ -57,6 +55,7 @@ class ExportOptions:
     ``base`` is the model that an adapter in ``checkpoint`` was trained on; ``allow_pickle`` reads pickled weights.
     ``labels`` name the classes of a classifier, in the order of its logits.
     ``prompts`` are templates by task ("summary": "{text}\\nTL;DR:") for a generator whose folder has no prompts.json.
+    ``eos`` are tokens that end a generator's answer, in the place of those that the folder names.
     """
 
     checkpoint: Path
@@ -85,6 +84,7 @@ class ExportOptions:
     allow_pickle: bool = False
     aggregation: str | None = None
     labels: tuple[str, ...] = ()
+    eos: tuple[str, ...] = ()
 
     @property
     def origin(self) -> Origin:
@@ -167,7 +167,9 @@ def export(options: ExportOptions) -> ExportReport:
     check_goal(options.goal, options.precision, options.eval_file)
     task = checkpoint_task(options.task)
     with opened(options.origin, options.out.parent) as found:
-        checkpoint = load_checkpoint(found.folder, task, options.out.parent, pairs=options.pairs, labels=options.labels)
+        checkpoint = load_checkpoint(
+            found.folder, task, options.out.parent, pairs=options.pairs, labels=options.labels, eos=options.eos
+        )
         return _exported(checkpoint, options)
 
 
@@ -180,7 +182,7 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     rows = taskmetrics.evaluation_rows(options.eval_file, draft, draft.serves) if options.eval_file else []
     texts = calibration_texts(options.calibration, draft.languages) if options.calibration else []
     cases, ranges = verify.consult(checkpoint, draft, texts)
-    with _scratch_folder(options.out) as scratch:
+    with scratch_beside(options.out) as scratch:
         source = _Source(checkpoint, draft, ranges, scratch)
         chosen = _chosen(source, cases, rows, options)
         others = _others(source, cases, options, [*texts] or [case.text for case in cases])
@@ -283,18 +285,6 @@ def _searched(
     if options.goal.report is not None:
         report.write(found, options.goal.report)
     return found
-
-
-@contextmanager
-def _scratch_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside ``out``, on the same disk; those of killed exports are removed."""
-    with ExitStack() as stack:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            scratch = stack.enter_context(temporary(out.parent, f".{out.name}.export-", is_folder=True))
-        except OSError as error:
-            raise ExportError(f"{out} cannot be written: {error}; choose another --out") from error
-        yield scratch
 
 
 @dataclass(frozen=True)

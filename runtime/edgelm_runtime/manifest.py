@@ -69,6 +69,7 @@ class TokenizerSpec:
 
     Any of `eos_ids` ends an answer; the manifest has them as `eos_id`. `special_tokens` says what those in a text are,
     "text" or "parse"; bundles that do not say read them as text, and cut the prompt of a generator at its seams.
+    With `strip_cjk_spaces` a text that is written has no blanks between Chinese or Japanese characters.
     """
 
     file: str
@@ -77,6 +78,7 @@ class TokenizerSpec:
     eos_ids: tuple[int, ...] = ()
     pad_id: int | None = None
     special_tokens: str | None = None
+    strip_cjk_spaces: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -235,6 +237,7 @@ def _plain_tokenizer(spec: TokenizerSpec) -> dict[str, Any]:
         "eos_id": list(ends) if len(ends) > 1 else next(iter(ends), None),
         "pad_id": spec.pad_id,
         **({} if spec.special_tokens is None else {"special_tokens": spec.special_tokens}),
+        **({"strip_cjk_spaces": True} if spec.strip_cjk_spaces else {}),
     }
     return {**known, **spec.extra, **known}
 
@@ -317,6 +320,7 @@ def _tokenizer(fields: Fields) -> TokenizerSpec:
         eos_ids=fields.token_ids("eos_id", MAX_END_TOKENS),
         pad_id=fields.token_id("pad_id"),
         special_tokens=fields.optional_choice("special_tokens", SPECIAL_TOKENS),
+        strip_cjk_spaces=fields.flag("strip_cjk_spaces"),
         extra=fields.rest(),
     )
 

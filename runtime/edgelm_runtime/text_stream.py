@@ -22,6 +22,23 @@ _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>\Z")
 _BY_TOKEN = {"Replace", "ByteFallback", "Metaspace", "WordPiece", "Strip"}
 
 
+# Han, kana, bopomofo, their punctuation, and full-width forms; then the signs that Chinese shares with other scripts.
+_CJK = (
+    "\u2e80-\u2fdf\u3000-\u312f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f\uffe0-\uffe6\U00020000-\U0003ffff"
+)
+_SHARED = "“”‘’…—·"
+_CJK_SPACE = re.compile(f"(?<=[{_CJK}]) (?=[{_CJK}{_SHARED}])|(?<=[{_SHARED}]) (?=[{_CJK}])|(?<=[”’…—]) (?=[…—])")
+
+
+def without_cjk_spaces(text: str) -> str:
+    """The text without blanks between Chinese or Japanese characters, their punctuation included.
+
+    WordPiece joins all tokens with blanks, and BERT's tokenizer makes a token of each such character. A blank beside a
+    Latin letter or a digit stays: "我 love 北京".
+    """
+    return _CJK_SPACE.sub("", text)
+
+
 @dataclass(frozen=True)
 class Joining:
     """How a decoder joins tokens to text.
@@ -71,9 +88,14 @@ class TextStream:
         self._begin: list[int] = []
         self._shown = ""
         self._pending: list[int] = []
+        self._spaces = _Spaces() if tokenizer.spec.strip_cjk_spaces else None
 
     def push(self, token_id: int) -> str:
         """Take one id, return the text that is now certain: possibly "", never a split character."""
+        text = self._push(token_id)
+        return text if self._spaces is None else self._spaces.push(text)
+
+    def _push(self, token_id: int) -> str:
         piece = self._tokenizer.piece(token_id)
         if piece is None:
             return ""
@@ -89,18 +111,38 @@ class TextStream:
         """What was held back, to be called once after the last id; the stream is then ready for a new text."""
         text = self._bytes.decode(b"", final=True) if self._joining.by == "bytes" else self._release()
         self._begin, self._shown = [], ""
-        return text
+        return text if self._spaces is None else self._spaces.push(text) + self._spaces.flush()
 
     def _release(self) -> str:
         """The text of the tokens held back; what the answer begins with stands before them, so that none is first."""
         if not self._pending:
             return ""
-        text = self._tokenizer.decode([*self._begin, *self._pending])
+        text = self._tokenizer.joined([*self._begin, *self._pending])
         piece = text[len(self._shown) :]
         if not self._shown:
             self._begin, self._shown = [*self._begin, *self._pending], text
         self._pending = []
         return piece
+
+
+class _Spaces:
+    """`without_cjk_spaces` for a text that comes in pieces: a blank waits for what follows."""
+
+    def __init__(self) -> None:
+        self._last = ""  # the newest character that was given out
+        self._held = ""
+
+    def push(self, piece: str) -> str:
+        text = self._last + self._held + piece
+        end = len(text) - text.endswith(" ") if len(text) > len(self._last) else len(text)
+        body, self._held = text[:end], text[end:]
+        given = without_cjk_spaces(body)[len(self._last) :]
+        self._last = (self._last + given)[-1:]
+        return given
+
+    def flush(self) -> str:
+        held, self._last, self._held = self._held, "", ""
+        return held
 
 
 def byte_level(piece: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from .errors import InputError
 from .guarded import GuardedTokenizer
 from .manifest import PARSE, PROMPT_FIELD, SPECIAL_TOKENS, TEXT, TokenizerSpec
-from .text_stream import Joining
+from .text_stream import Joining, without_cjk_spaces
 from .text_stream import TextStream as TextStream  # its place of old, which programs import it from
 
 MAX_CHARACTERS = 2_000_000
@@ -296,6 +296,11 @@ class TextTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens; bytes that are not UTF-8 come out as U+FFFD."""
+        text = self.joined(ids)
+        return without_cjk_spaces(text) if self.spec.strip_cjk_spaces else text
+
+    def joined(self, ids: Sequence[int]) -> str:
+        """`decode` with every blank that the decoder makes."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
 

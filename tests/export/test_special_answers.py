@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, BertTokenizerFast
 
+from edgelm_export.checkpoint.sources import Origin
+from edgelm_export.doctor import diagnose
 from edgelm_export.pipeline import ExportOptions, export
+from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
 from tests.export import seq2seq, tiny
 
@@ -100,3 +104,48 @@ def test_a_generator_with_special_tokens_of_its_own_writes_them(tmp_path: Path) 
         assert answer == made[: made.index(0)] if 0 in made else made
         seen |= {1, 2, 3} & set(answer)
     assert seen
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 with BERT's tokenizer, as Chinese ones have it: no file names an end."""
+    folder = tmp_path_factory.mktemp("endless") / "gpt2"
+    words = [*"物流很快质量也好包装破了，。！", "soft", "the", "##ness", "a", "5"]
+    (folder.parent / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]), "utf-8")
+    tokenizer = BertTokenizerFast.from_pretrained(folder.parent)
+    model = tiny.gpt2(vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=None)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "generation_config.json").unlink()
+    return tiny.edit_config(folder, eos_token_id=None, bos_token_id=None)
+
+
+def test_a_generator_without_an_end_is_said(endless: Path) -> None:
+    (finding,) = [each for each in diagnose(Origin(endless)).findings if each.check == "tokenizer"]
+    assert finding.state == "note"
+    assert "goes on to max_new_tokens. Give --eos TOKEN" in finding.text
+
+
+@pytest.mark.parametrize("names", [("[SEP]",), ("[SEP]", "[CLS]", "[SEP]")])
+def test_an_end_is_named_at_export(endless: Path, tmp_path: Path, names: tuple[str, ...]) -> None:
+    options = ExportOptions(endless, tmp_path / "b", prompts={"summary": "{text}"}, precision="fp32", eos=names)
+    export(options)
+    manifest = load(tmp_path / "b").bundle.manifest
+    tokenizer = AutoTokenizer.from_pretrained(endless)
+    assert manifest.tokenizer.eos_ids == tuple(tokenizer.convert_tokens_to_ids(list(dict.fromkeys(names))))
+    assert manifest.tokenizer.strip_cjk_spaces
+    with pytest.raises(InputError, match=r"--eos \[END\]: the tokenizer has no such token; .*\[SEP\]"):
+        export(replace(options, out=tmp_path / "c", eos=("[END]",)))
+    with pytest.raises(InputError, match="writes no answer; leave it out"):
+        export(ExportOptions(tiny.save_bert(tmp_path / "bert"), tmp_path / "d", eos=names))
+
+
+def test_chinese_of_a_bert_tokenizer_is_read_without_blanks(endless: Path, tmp_path: Path) -> None:
+    export(ExportOptions(endless, tmp_path / "b", prompts={"summary": "{text}"}, precision="fp32"))
+    found, theirs = load(tmp_path / "b"), AutoTokenizer.from_pretrained(endless)
+    ids = theirs("物流很快，质量 soft 也好", add_special_tokens=False).input_ids
+    assert theirs.decode(ids) == "物 流 很 快 ， 质 量 soft 也 好"
+    assert found.decode(ids) == "物流很快，质量 soft 也好"
+    result = found("物流很快", max_new_tokens=12)
+    assert result.text == found.decode(found.infer(found.tokenize("物流很快"), max_new_tokens=12))
+    assert "".join(found.stream("物流很快", max_new_tokens=12)) == result.text

@@ -1,5 +1,6 @@
 """The pieces of a stream, joined, against the text that the tokenizer makes of all the ids at once."""
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models
 
 from edgelm_runtime.manifest import TokenizerSpec
-from edgelm_runtime.text_stream import Joining, TextStream
+from edgelm_runtime.text_stream import Joining, TextStream, without_cjk_spaces
 from edgelm_runtime.tokenizer import TextTokenizer, clean
 
 DATA = Path(__file__).parents[1] / "data"
@@ -21,7 +22,7 @@ WORDS = TextTokenizer((DATA / "tiny-classifier" / "tokenizer.json").read_bytes()
 PIECES = [
     *(f"<0x{byte:02X}>" for byte in range(256)),
     *("▁", "▁▁", "▁It", "▁is", "great", "▁a▁b", "##ing", "##", "x</w>", "y", "z</w>", "|", "<pad>", ".", "!", "n't"),
-    *("质", "量", "，", "▁好", "😀", "�", " ", "  a", "<0xZZ>"),
+    *("质", "量", "，", "▁好", "😀", "�", " ", "  a", "<0xZZ>", "好 ", "##吃 ", "“", "…", "ー", "１"),
 ]
 LLAMA = decoders.Sequence(
     [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -37,6 +38,7 @@ DECODERS = {
     "wordpiece-bare": (decoders.WordPiece(cleanup=False), "token"),
     "none": (None, "token"),
     "fused": (decoders.Sequence([decoders.Fuse(), decoders.Replace("▁", " ")]), "token"),
+    "wordpiece-cjk": (decoders.WordPiece(), "token"),
     "byte-level": (decoders.ByteLevel(), "bytes"),
     "byte-level-alone": (decoders.Sequence([decoders.ByteLevel()]), "bytes"),
     "bpe": (decoders.BPEDecoder(), "whole"),
@@ -52,7 +54,7 @@ def made(name: str) -> TextTokenizer:
     decoder, _ = DECODERS[name]
     if decoder is not None:
         tokenizer.decoder = decoder
-    return TextTokenizer(tokenizer.to_str().encode(), SPEC)
+    return TextTokenizer(tokenizer.to_str().encode(), replace(SPEC, strip_cjk_spaces=name.endswith("-cjk")))
 
 
 TOKENIZERS = {name: made(name) for name in DECODERS} | {"trained bytes": BYTES, "trained words": WORDS}
@@ -125,8 +127,8 @@ def test_text_comes_with_its_token(name: str) -> None:
 @pytest.mark.parametrize("name", list(DECODERS))
 def test_a_token_costs_the_same_however_long_the_answer_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer, decoded = TOKENIZERS[name], []
-    plain = tokenizer.decode
-    monkeypatch.setattr(tokenizer, "decode", lambda ids: decoded.append(len(ids)) or plain(ids))
+    plain = tokenizer.joined
+    monkeypatch.setattr(tokenizer, "joined", lambda ids: decoded.append(len(ids)) or plain(ids))
     ids = [PIECES.index("▁It"), *(PIECES.index("y"), PIECES.index("▁"), 0xE3, 0xFF) * 500]
     assert "".join(pieces(tokenizer, ids)) == plain(ids)
     assert sum(decoded) <= 3 * len(ids)
@@ -154,3 +156,20 @@ def test_bytes_that_can_be_no_text_come_at_once() -> None:
     never = BYTES.token_id("ÿ")  # GPT-2's stand-in for the byte 0xFF
     assert never is not None
     assert pieces(BYTES, [never, never]) == ["�", "�", ""]
+
+
+@pytest.mark.parametrize(
+    ("decoded", "read"),
+    [
+        ("物 流 很 快 ， 质 量 也 好 ！", "物流很快，质量也好！"),
+        ("我 love 北 京 the sweater is soft, don't.", "我 love 北京 the sweater is soft, don't."),
+        ("价 格 42 元 ， 重 5 kg", "价格 42 元，重 5 kg"),
+        ("他 说 “ 很 好 ” … … 真 的", "他说“很好”……真的"),
+        ("It said “ fine ” and … so on", "It said “ fine ” and … so on"),
+        ("カ メ ラ の レ ン ズ １ ０", "カメラのレンズ１０"),
+        ("한국어 문장 은 띄어 쓴다", "한국어 문장 은 띄어 쓴다"),
+        ("", ""),
+    ],
+)
+def test_chinese_and_japanese_have_no_blanks_between_characters(decoded: str, read: str) -> None:
+    assert without_cjk_spaces(decoded) == read

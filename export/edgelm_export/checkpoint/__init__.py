@@ -70,17 +70,18 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    folder: Path, task: str | None = None, target: Path = Path(), *, pairs: bool = False, labels: tuple[str, ...] = ()
-) -> Checkpoint:
+    folder: Path, task: str | None = None, target: Path = Path(), *, pairs: bool = False, labels: tuple[str, ...] = (),
+    eos: tuple[str, ...] = (),
+) -> Checkpoint:  # fmt: skip
     """Read a folder that transformers saved, for a bundle below the folder ``target``, with ``pairs`` one of two texts.
 
-    ``labels`` stand for the names of its classes.
+    ``labels`` stand for the names of its classes, ``eos`` for the tokens that end its answers.
 
     Raises:
         UnsupportedCheckpoint: anything missing, broken, or of a kind that cannot be exported; the message says what to
             do about it.
     """
-    reading = Reading(folder, task, target, pairs, labels)
+    reading = Reading(folder, task, target, pairs, labels, eos)
     require(reading)
     tokenizer, wanted = reading.tokenizer, reading.measured()
     if wanted.context < tokenizer.spec.max_tokens:
@@ -91,7 +92,10 @@ def load_checkpoint(
         )
     return Checkpoint(
         reading.folder, reading.config, reading.family, reading.weights, tokenizer.json,
-        replace(tokenizer.spec, special_tokens=reading.special_tokens, max_tokens=wanted.context),
+        replace(
+            tokenizer.spec, special_tokens=reading.special_tokens, strip_cjk_spaces=reading.strips_cjk_spaces,
+            max_tokens=wanted.context,
+        ),
         wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
         decoder=reading.decoder, embedding=reading.embedding, renamed=reading.renamed,
         function_to_apply=reading.function_to_apply,

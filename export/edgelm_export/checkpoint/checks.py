@@ -210,7 +210,9 @@ def _tokenizer(reading: Reading) -> str:
     if reading.task == "text-classification":
         found += f", two texts {segments}"
     if reading.task in GENERATORS and (absent := absent_ends(reading.folder, rows)):
-        raise Note(f"{found}; eos_token_id names {absent}, which the model does not have: answers end at {ends}")
+        raise Note(f"{found}; eos_token_id names {absent}, which the model does not have: {_ends(ends)}")
+    if reading.task in GENERATORS and not spec.eos_ids:
+        raise Note(f"{found}; no file of it names an end token: {_ends(ends)}")
     if _numbered_for_nobody(reading):
         raise Note(
             f"{found}; tokenizer.json numbers the two texts of a pair, and its class does not give that to the model: "
@@ -237,6 +239,15 @@ def _special_tokens(reading: Reading) -> str:
     return (
         f"in a text they are read as such, as transformers' pipeline does: {shown}; where whoever writes the texts "
         "must not type them, export with --special-tokens text"
+    )
+
+
+def _ends(ends: str | None) -> str:
+    if ends is not None:
+        return f"answers end at {ends}"
+    return (
+        "every answer goes on to max_new_tokens. Give --eos TOKEN, the token that it was trained to end with, such as "
+        "[SEP] or </s>, or set eos_token_id in generation_config.json"
     )
 
 

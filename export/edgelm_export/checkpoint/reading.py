@@ -26,7 +26,7 @@ from edgelm_export.checkpoint.loading import reads_forward
 from edgelm_export.checkpoint.sentence import CROSS_ENCODER, Sentence, read_sentence
 from edgelm_export.checkpoint.task import task_of
 from edgelm_export.checkpoint.tensors import Comparison, compare, unwrapped
-from edgelm_export.checkpoint.tokenizer import ReadTokenizer, read_tokenizer
+from edgelm_export.checkpoint.tokenizer import ReadTokenizer, read_tokenizer, with_ends
 from edgelm_export.checkpoint.weights import Safetensors, open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.manifest import FUNCTION_OF, PARSE, SINGLE_LABEL, TEXT, DecoderSpec, EmbeddingSpec
@@ -41,7 +41,7 @@ class Reading:
     """The parts of the checkpoint in ``root``. Each raises UnsupportedCheckpoint for what is wrong with it.
 
     The bundle is to be written below ``target``; with ``pairs`` it is to read two texts at once. ``given_labels`` stand
-    for the names of config.json.
+    for the names of config.json, ``given_ends`` for the tokens that end an answer.
     """
 
     root: Path
@@ -49,6 +49,7 @@ class Reading:
     target: Path = Path()
     pairs: bool = False
     given_labels: tuple[str, ...] = ()
+    given_ends: tuple[str, ...] = ()
 
     @cached_property
     def folder(self) -> Path:
@@ -162,14 +163,21 @@ class Reading:
     @cached_property
     def tokenizer(self) -> ReadTokenizer:
         """tokenizer.json, and what the manifest says of it."""
-        if self.sentence is None:
-            return read_tokenizer(self.folder, self.config)
-        return read_tokenizer(self.folder, self.config, self.sentence.max_tokens, lowercase=self.sentence.lowercase)
+        limits = {} if self.sentence is None else vars(self.sentence)
+        found = read_tokenizer(
+            self.folder, self.config, limits.get("max_tokens"), lowercase=limits.get("lowercase", False)
+        )
+        return with_ends(found, self.given_ends, self.task) if self.given_ends else found
 
     @property
     def special_tokens(self) -> str:
         """What special tokens in a text are: mere characters for a generator, else as in transformers' pipeline."""
         return TEXT if self.task in GENERATORS else PARSE
+
+    @property
+    def strips_cjk_spaces(self) -> bool:
+        """Whether the blanks of a text that is written are the decoder's own: WordPiece puts one before every token."""
+        return self.task in GENERATORS and self.tokenizer.decoder == "WordPiece"
 
     @cached_property
     def segments(self) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from edgelm_export.checkpoint.config import reason_of
 from edgelm_export.checkpoint.ends import end_tokens
 from edgelm_export.checkpoint.loading import config_object
 from edgelm_export.encoder import padding_row
-from edgelm_runtime.errors import BundleRejected, UnsupportedCheckpoint
+from edgelm_runtime.errors import BundleRejected, InputError, UnsupportedCheckpoint
 from edgelm_runtime.guarded import is_foreign
 from edgelm_runtime.manifest import TokenizerSpec
 from edgelm_runtime.vetting.tokenizer import check_tokenizer
@@ -29,13 +29,14 @@ class ReadTokenizer:
     """tokenizer.json for the runtime, and what the manifest says of it.
 
     ``told`` says whether transformers gives the model `token_type_ids`; ``segments`` are those of the tokens of a
-    text, and of a pair.
+    text, and of a pair. ``decoder`` is the kind of its decoder, "" where there is none.
     """
 
     json: bytes
     spec: TokenizerSpec
     told: bool
     segments: tuple[frozenset[int], frozenset[int]]
+    decoder: str
 
 
 def read_tokenizer(
@@ -94,7 +95,29 @@ def read_tokenizer(
         ) from error
     told = "token_type_ids" in tokenizer.model_input_names
     segments = frozenset(backend.encode("a").type_ids), frozenset(backend.encode("a", "a").type_ids)
-    return ReadTokenizer(compact, spec, told, segments)
+    decoder = "" if backend.decoder is None else type(backend.decoder).__name__
+    return ReadTokenizer(compact, spec, told, segments, decoder)
+
+
+def with_ends(found: ReadTokenizer, ends: Sequence[str], task: str) -> ReadTokenizer:
+    """The tokenizer with other tokens that end an answer, by their names in its vocabulary.
+
+    Raises:
+        InputError: a task that writes nothing, or a token that there is not.
+    """
+    from tokenizers import Tokenizer
+
+    if task not in ("text-generation", "text2text-generation"):
+        raise InputError(f"--eos {' '.join(ends)}: the checkpoint is for {task}, which writes no answer; leave it out")
+    own = Tokenizer.from_str(found.json.decode())
+    ids = tuple(dict.fromkeys(index for name in ends if (index := own.token_to_id(name)) is not None))
+    if unknown := [name for name in ends if own.token_to_id(name) is None]:
+        special = [token.content for token in own.get_added_tokens_decoder().values() if token.special]
+        raise InputError(
+            f"--eos {unknown[0]}: the tokenizer has no such token; accepted is one of its vocabulary, such as the "
+            f"special ones {', '.join(special[:20]) or '(it has none)'}"
+        )
+    return replace(found, spec=replace(found.spec, eos_ids=ids))
 
 
 def _lowers(normalizer: Any) -> bool:
