@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.installed-runtime
 ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-exact test-frozen test-emulated check format docs requirements clean perf perf-smoke perf-decode perf-encode perf-fidelity
+.PHONY: help run test test-exact test-frozen test-emulated check format docs requirements clean perf perf-smoke fuzz attack perf-decode perf-encode perf-fidelity
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,12 @@ requirements: ## write requirements.txt: the runtime's packages as in constraint
 
 clean: ## remove .venv and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+
+fuzz: $(ALL) ## mutated bundles, checkpoints, memories: KINDS='tokenizers graphs' COUNT=100 MINUTES=5 SEED=2
+	nice $(BIN)/python -m tests.fuzz $(KINDS) $(if $(COUNT),--count $(COUNT)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+attack: $(ALL) ## texts of 2,000,000 characters of every shape, with every option: memory and time, in minutes
+	nice $(BIN)/python -m tests.fuzz.attack $(if $(CHARACTERS),--characters $(CHARACTERS))
 
 perf: $(ALL) ## measure: cold start, throughput, generation, engine, export, network (idle machine, minutes)
 	$(BIN)/python -m perf --keep

@@ -195,3 +195,15 @@ def test_inspect_quality_needs_the_runtime_alone(invoke: Invoke, tiny_classifier
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run([sys.executable, "-c", code], env=paths, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_verify_isolated_reports_the_same_or_refuses(
+    invoke: Invoke, tiny_classifier: Path, copied_classifier: Path
+) -> None:
+    result = invoke("verify", tiny_classifier, "--isolated")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "tiny-classifier: verified" in result.stdout
+    (copied_classifier / "golden.json").write_bytes(b"{}")
+    result = invoke("verify", copied_classifier, "--isolated")
+    assert result.exit_code == 3
+    assert "golden.json does not match the manifest" in result.stderr

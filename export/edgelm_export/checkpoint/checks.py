@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from edgelm_export import families
 from edgelm_export.architecture import ONNX_FILES, ORIGINS, graph_file, graph_kind, is_onnx
-from edgelm_export.checkpoint.config import own_code, read_json, readable_folder
+from edgelm_export.checkpoint.config import own_code, read_json, readable_folder, reason_of
 from edgelm_export.checkpoint.crossencoder import is_marked
 from edgelm_export.checkpoint.ends import absent_ends
 from edgelm_export.checkpoint.labels import notes_on
@@ -20,7 +20,8 @@ from edgelm_export.checkpoint.reading import GENERATORS, Reading
 from edgelm_export.checkpoint.tensors import SHOWN, Comparison, is_of_head, not_finite
 from edgelm_export.families import Dense, LayerNorm, VectorLayer
 from edgelm_export.notes import note
-from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.errors import EdgeLMError, UnsupportedCheckpoint
+from edgelm_runtime.guarded import is_foreign
 from edgelm_runtime.manifest import TEXT
 
 
@@ -49,7 +50,7 @@ def examine(reading: Reading) -> list[Finding]:
     findings: list[Finding] = []
     for name, check in CHECKS.items():
         try:
-            finding = Finding(name, "ok", check(reading))
+            finding = Finding(name, "ok", _checked(name, check, reading))
         except Note as note:
             finding = Finding(name, "note", str(note))
         except UnsupportedCheckpoint as error:
@@ -63,10 +64,23 @@ def require(reading: Reading) -> None:
     """Raise UnsupportedCheckpoint for the first problem; notes go to stderr."""
     for name, check in CHECKS.items():
         try:
-            check(reading)
+            _checked(name, check, reading)
         except Note as found:
             if name != "prompts":  # these may be among the export's options
                 note(f"{name}: {found}")
+
+
+def _checked(name: str, check: Callable[[Reading], str], reading: Reading) -> str:
+    """What a check found. What it trips over, a field of a kind that nobody writes, is a problem of the checkpoint."""
+    try:
+        return check(reading)
+    except BaseException as error:
+        if isinstance(error, Note | EdgeLMError) or not is_foreign(error):
+            raise
+        raise UnsupportedCheckpoint(
+            f"{reading.root}: its {name} cannot be read ({type(error).__name__}: {reason_of(error)}); a field of one of "
+            "its JSON files may be of the wrong kind: save the checkpoint again with save_pretrained"
+        ) from error
 
 
 def _folder(reading: Reading) -> str:

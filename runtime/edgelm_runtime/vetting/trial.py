@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from .. import child
 from ..bundle import Bundle
 from ..errors import BundleRejected, TokenizerFailed
 from ..guarded import GuardedTokenizer, library_version
@@ -24,8 +25,6 @@ EDITION = 1  # raised when the checks or the texts change, so that what passed i
 CPU_SECONDS, WALL_SECONDS = 20, 120
 MEMORY_BYTES = 3 << 30
 _BEGUN = b"begun"
-_CODE = "import sys; sys.path[:] = sys.argv[1:]; from edgelm_runtime.vetting import trial; trial.child()"
-_PYTHONS = ("python", "pypy")
 _LENGTH = 4_000  # characters of a text that goes on and on
 _TOKENS = 64  # whose text is read back
 TEXTS = (
@@ -56,13 +55,10 @@ def tokenizer_content(bundle: Bundle) -> bytes:
 
 def is_tried(data: bytes, file: str) -> bool:
     """Let a child read texts with the tokenizer; False where no child can be had. Raises BundleRejected."""
-    if not _is_python():
+    if not child.can_start():
         return False
     try:
-        done = subprocess.run(  # noqa: S603 - this very Python, and our own module
-            [sys.executable, "-c", _CODE, *sys.path], input=data, capture_output=True, timeout=WALL_SECONDS,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )  # fmt: skip
+        done = child.run_python("vetting.trial:main", data, WALL_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise _failed(file, f"it read texts for more than {WALL_SECONDS} s") from error
     except OSError:
@@ -70,14 +66,13 @@ def is_tried(data: bytes, file: str) -> bool:
     if not done.stdout.startswith(_BEGUN):
         return False  # the child could not be set up: that says nothing of the tokenizer
     if done.returncode:
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        raise _failed(file, f"the process that tried it ended with {how}")
+        raise _failed(file, f"the process that tried it ended with {child.how_ended(done.returncode)}")
     return True
 
 
-def child() -> None:
+def main() -> None:
     """What the child does: it ends with 0 where every text is read, or refused."""
-    _limit()
+    child.limit(CPU_SECONDS, MEMORY_BYTES)
     data = sys.stdin.buffer.read()
     sys.stdout.buffer.write(_BEGUN)
     sys.stdout.buffer.flush()
@@ -93,25 +88,6 @@ def try_tokenizer(data: bytes) -> None:
         for text in (*TEXTS, *added, *runs):
             with suppress(TokenizerFailed):
                 reader.decode(reader.encode(text).ids[:_TOKENS])
-
-
-def _limit() -> None:
-    """Bounds of this process where the system has such: no core file, processor time, memory."""
-    try:
-        import resource
-    except ImportError:  # Windows: the parent's clock is left
-        return
-    for what, most in (
-        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, CPU_SECONDS), (resource.RLIMIT_AS, MEMORY_BYTES),
-    ):  # fmt: skip
-        _, hard = resource.getrlimit(what)
-        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-
-
-def _is_python() -> bool:
-    """Whether this program can be started again as Python: a frozen one, or one that embeds it, cannot."""
-    name = Path(sys.executable or "").name.lower()
-    return name.startswith(_PYTHONS) and not getattr(sys, "frozen", False)
 
 
 def _memory(sha256: str) -> Path | None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from edgelm_runtime.bundle import default_bundles
 from edgelm_runtime.errors import BundleRejected
-from edgelm_runtime.vetting.patterns import KNOWN
 from edgelm_runtime.vetting.tokenizer import check_tokenizer
+from tests.fuzz.tokenizers import every_tokenizer
 
 DATA = Path(__file__).parents[2] / "data"
 WORDS = json.loads((DATA / "tiny-classifier" / "tokenizer.json").read_bytes())
@@ -53,37 +52,9 @@ def test_the_shipped_tokenizers_pass(name: str) -> None:
     check((default_bundles()[name] / "tokenizer.json").read_bytes())
 
 
-def every_component() -> list[Tokenizer]:
-    """Tokenizers as the library writes them, with every component that is accepted."""
-    unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("▁a", -1.5)], unk_id=0, byte_fallback=True))
-    unigram.normalizer = normalizers.Sequence([
-        normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " "), normalizers.Prepend("▁"),
-        normalizers.Strip(), normalizers.StripAccents(), normalizers.Lowercase(), normalizers.Replace("``", '"'),
-    ])  # fmt: skip
-    unigram.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(), pre_tokenizers.Digits(True),
-        pre_tokenizers.Punctuation(), pre_tokenizers.UnicodeScripts(), pre_tokenizers.CharDelimiterSplit("_"),
-    ])  # fmt: skip
-    unigram.decoder = decoders.Sequence([
-        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0),
-    ])  # fmt: skip
-    unigram.post_processor = processors.TemplateProcessing("[CLS] $A", "[CLS] $A $B:2", special_tokens=[("[CLS]", 1)])
-    unigram.add_special_tokens([AddedToken("[CLS]")])
-    bpe = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")], unk_token="a", end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(max(KNOWN)), "isolated"), pre_tokenizers.ByteLevel(use_regex=False)]
-    )
-    bpe.post_processor = processors.Sequence([processors.ByteLevel(), processors.RobertaProcessing(("a", 0), ("b", 1))])
-    bpe.decoder = decoders.BPEDecoder()
-    word = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
-    word.normalizer, word.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.Whitespace()
-    word.post_processor, word.decoder = processors.BertProcessing(("a", 0), ("a", 0)), decoders.WordPiece()
-    return [unigram, bpe, word]
-
-
 @pytest.mark.parametrize("number", range(3))
 def test_every_accepted_component_passes_as_the_library_writes_it(number: int) -> None:
-    check(every_component()[number].to_str().encode())
+    check(every_tokenizer()[number])
 
 
 def test_a_file_that_does_not_name_its_model_passes() -> None:
