@@ -97,3 +97,19 @@ def test_without_a_folder_one_problem_is_enough(tmp_path: Path, what: str) -> No
     elif what == "file":
         place.write_text("")
     assert [(finding.check, finding.state) for finding in diagnose(Origin(place)).findings] == [("source", "problem")]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [("tokenizer_config.json", "model_max_length", "[UNK]"), ("config.json", "architectures", {"a": 1})],
+)
+def test_a_field_of_the_wrong_kind_is_a_problem_of_the_checkpoint(
+    bert_folder: Path, tmp_path: Path, name: str, field: str, value: object
+) -> None:
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "changed"))
+    content = json.loads((folder / name).read_bytes())
+    (folder / name).write_text(json.dumps({**content, field: value}))
+    diagnosis = diagnose(Origin(folder))
+    assert diagnosis.problems
+    with pytest.raises(UnsupportedCheckpoint):
+        load_checkpoint(folder)

@@ -24,7 +24,7 @@ def main(kind: str, seed: int, first: int, last: int) -> None:
         tried = KINDS[kind](Path(folder))
         for number in range(first, last):
             print(json.dumps({"begin": number}), file=said, flush=True)
-            before, began = _resident_peak(reset=True), process_time()
+            before, began = resident_peak(reset=True), process_time()
             outcome, where = "answered", ""
             try:
                 tried.case(Random(f"{kind} {seed} {number}"))
@@ -32,7 +32,7 @@ def main(kind: str, seed: int, first: int, last: int) -> None:
                 outcome, where = "refused", type(error).__name__
             except BaseException as error:
                 outcome, where = "raw", _place(error)
-            took, grown = process_time() - began, _resident_peak() - before
+            took, grown = process_time() - began, resident_peak() - before
             print(json.dumps({"end": outcome, "where": where, "s": took, "mb": grown / 1e6}), file=said, flush=True)
     os._exit(0)  # what onnxruntime frees at the end of such a process is no case
 
@@ -43,7 +43,7 @@ def _place(error: BaseException) -> str:
     return f"{type(error).__name__} at {place}: {' '.join(str(error).split())[:160]}"
 
 
-def _resident_peak(*, reset: bool = False) -> int:
+def resident_peak(*, reset: bool = False) -> int:
     """The most bytes that were resident; with `reset` those of now, and counted anew (Linux)."""
     if reset:
         try:

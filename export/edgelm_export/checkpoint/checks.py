@@ -78,8 +78,8 @@ def _checked(name: str, check: Callable[[Reading], str], reading: Reading) -> st
         if isinstance(error, Note | EdgeLMError) or not is_foreign(error):
             raise
         raise UnsupportedCheckpoint(
-            f"{reading.root}: its {name} cannot be read ({type(error).__name__}: {reason_of(error)}); a field of one of "
-            "its JSON files may be of the wrong kind: save the checkpoint again with save_pretrained"
+            f"{reading.root}: its {name} cannot be read ({type(error).__name__}: {reason_of(error)}); a field of its "
+            "JSON files may be of the wrong kind: save the checkpoint again with save_pretrained"
         ) from error
 
 
