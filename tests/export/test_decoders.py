@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgelm_export import families
-from edgelm_export.graph import GATES
+from edgelm_export.graph import ACTIVATIONS
 from edgelm_export.problems import distance
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from tests.export.tiny import CONTEXT, SHAPES, Graph, build, decoder, rows, torch_logits
@@ -38,7 +38,7 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
         for kind in ("llama", "qwen3")
         for name, scaling in SCALINGS.items()
     ),
-    *(("llama", f"hidden_act={name}", {"hidden_act": name}) for name in GATES),
+    *(("llama", f"hidden_act={name}", {"hidden_act": name}) for name in ACTIVATIONS),
     ("llama", "rope_theta", {"rope_parameters": {"rope_type": "default", "rope_theta": 50.0}}),
     ("llama", "attention_bias", {"attention_bias": True}),
     ("llama", "mlp_bias", {"mlp_bias": True}),
