@@ -57,7 +57,7 @@ WORDS_ZH = {
     "serves": "任务", "architecture": "架构", "size": "大小", "context": "上下文", "tokens": "个词元",
     "parity with torch": "与 torch 的一致性", "licence": "许可",
     "trained on": "训练数据", "metric": "指标", "accuracy": "准确率", "precision": "精确率", "recall": "召回率",
-    "same answer as torch": "与 torch 答案相同", "ends by itself": "自行结束", "repeats a 6-gram": "重复六元组",
+    "same answer as torch": "与 torch 答案相同", "ends by itself": "自行结束", "repeats a 6-gram": "重复 6-gram",
     "names values": "提到的属性值占比", "first sentence ROUGE-L": "首句 ROUGE-L", "description": "文案",
     "summary": "摘要", "sentiment": "情感",
 }  # fmt: skip
