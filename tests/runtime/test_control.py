@@ -15,6 +15,7 @@ from edgelm_runtime.generate.control import Control, Interrupted
 from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.generate.options import GenerationOptions
 from edgelm_runtime.generate.runs import Runs
+from edgelm_runtime.guarded import GuardedTokenizer
 from edgelm_runtime.loader import load
 from edgelm_runtime.session import SessionOptions, create_session
 
@@ -136,7 +137,7 @@ def test_a_run_that_is_under_way_is_stopped(writer: Any, monkeypatch: pytest.Mon
 
 
 def test_a_deadline_shorter_than_the_prompt_takes(writer: Any) -> None:
-    with pytest.raises(DeadlineExceeded, match="before the first sentence was whole"):
+    with pytest.raises(DeadlineExceeded, match="the deadline came"):
         writer(TEXT * 4, deadline_ms=1)
 
 
@@ -146,12 +147,16 @@ def test_a_deadline_that_is_far_changes_nothing(writer: Any) -> None:
     assert "".join(writer.stream(TEXT, deadline_ms=60_000)) == plain.text
 
 
-def test_what_is_there_at_the_deadline_is_cut_at_a_sentence(writer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    describe = load("description")
-    attributes = "类型: 裙; 颜色: 白色; 材质: 棉; 风格: 简约; 图案: 条纹"
-    plain = describe(attributes)
-    ends = [index for index, character in enumerate(plain.text) if character in "。！"]
-    assert len(ends) > 1 or len(plain.text) > ends[0] + 1
+@pytest.fixture
+def describe() -> Any:
+    return load("description")
+
+
+ATTRIBUTES = "类型: 裙; 颜色: 白色; 材质: 棉; 风格: 简约; 图案: 条纹"
+
+
+def called_after(describe: Any, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the deadline come after so many tokens."""
     take, count = describe.generator.stream, 0
 
     def slow(*arguments: Any, **named: Any) -> Any:
@@ -164,14 +169,21 @@ def test_what_is_there_at_the_deadline_is_cut_at_a_sentence(writer: Any, monkeyp
             for token in following:
                 yield token
                 count += 1
-                if count == 3 * plain.tokens // 4:
+                if count == most:
                     control._call("deadline")
 
         stream._tokens = tokens()
         return stream
 
     monkeypatch.setattr(describe.generator, "stream", slow)
-    cut = describe(attributes, deadline_ms=60_000)
+
+
+def test_what_is_there_at_the_deadline_is_cut_at_a_sentence(describe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = describe(ATTRIBUTES)
+    ends = [index for index, character in enumerate(plain.text) if character in "。！"]
+    assert len(ends) > 1 or len(plain.text) > ends[0] + 1
+    called_after(describe, 3 * plain.tokens // 4, monkeypatch)
+    cut = describe(ATTRIBUTES, deadline_ms=60_000)
     assert cut.finish_reason == "deadline"
     assert 0 < len(cut.text) < len(plain.text)
     assert plain.text.startswith(cut.text)
@@ -200,3 +212,90 @@ def test_without_a_clock_thread_the_deadline_is_seen_between_two_runs(
     control._end = 0.0
     assert list(stream) == []
     assert stream.finish_reason == "deadline"
+
+
+def test_what_must_be_included_is_kept_or_the_answer_is_not_given(
+    describe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = describe(ATTRIBUTES)
+    early = plain.text[:4]
+    called_after(describe, 3 * plain.tokens // 4, monkeypatch)
+    assert describe(ATTRIBUTES, deadline_ms=60_000, must_include=[early]).finish_reason == "deadline"
+    monkeypatch.undo()
+    called_after(describe, 3 * plain.tokens // 4, monkeypatch)
+    with pytest.raises(DeadlineExceeded, match="before 新品到店 was written, which the answer must include"):
+        describe(ATTRIBUTES, deadline_ms=60_000, must_include=["新品到店"])
+    monkeypatch.undo()
+    called_after(describe, 3 * plain.tokens // 4, monkeypatch)
+    (result,) = describe.try_batch([ATTRIBUTES], deadline_ms=60_000, must_include=["新品到店"])
+    assert isinstance(result, DeadlineExceeded)
+
+
+class Clock:
+    """Goes on by a tenth of a second each time it is looked at."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.1
+        return self.now
+
+
+LONG = {
+    "summary": ["The sweater is soft. " * 90_000, "a" * 1_900_000, "好看的衣服很柔软。" * 200_000],
+    "description": ["类型#裙*描述#" + "soft and warm " * 120_000, {"描述": "好看的衣服很柔软" * 200_000}],
+}
+
+
+@pytest.mark.parametrize(("task", "value"), [(task, value) for task, values in LONG.items() for value in values])
+def test_reading_counts_too(task: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, read = load(task), list[int]()
+    encode = GuardedTokenizer.encode
+
+    def noted(tokenizer: GuardedTokenizer, text: str, *given: Any, **named: Any) -> Any:
+        read.append(len(text))
+        return encode(tokenizer, text, *given, **named)
+
+    monkeypatch.setattr(GuardedTokenizer, "encode", noted)
+    monkeypatch.setattr("edgelm_runtime.generate.control.perf_counter", Clock())
+    with pytest.raises(
+        (DeadlineExceeded, InputError), match=r"the deadline came while the input was read|more than 383"
+    ):
+        model(value, deadline_ms=450)
+    assert sum(read) < 100_000
+
+
+def test_a_description_that_cannot_fit_is_refused_before_all_of_it_is_read(
+    describe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"the prompt has more than 383 tokens, accepted: at most 383 .*shorten"):
+        describe({"描述": "好看的衣服很柔软" * 200_000})
+    with pytest.raises(InputError, match="more than 200 attributes given, accepted: at most 200"):
+        describe("*".join(f"特点{number}#好" for number in range(100_000)))
+
+
+def test_what_is_prepared_is_waited_for_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> str:
+        begun.set()
+        go_on.wait(60)
+        done.set()
+        return "made"
+
+    control = Control(50)
+    with pytest.raises(DeadlineExceeded, match="while the input was read"):
+        control.waited_for(work)
+    assert begun.is_set()
+    assert not done.is_set()
+    go_on.set()
+    assert done.wait(60)
+    assert Control(60_000).waited_for(work) == "made"
+    assert Control().waited_for(work) == "made"
+    with pytest.raises(InputError, match="refused"):
+        Control(60_000).waited_for(refuse)
+
+
+def refuse() -> None:
+    raise InputError("refused")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from time import perf_counter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from ..errors import Cancelled
+from ..errors import Cancelled, DeadlineExceeded
 from ..session import Interrupt
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 Reason = Literal["", "deadline", "cancelled"]
+Result = TypeVar("Result")
 RESERVE_MS = 2.0  # what the last node of a run, and the text of the last token, may take after the deadline is called
 
 
@@ -56,6 +61,37 @@ class Control:
         if self._reason:
             raise Interrupted
 
+    def in_time(self) -> None:
+        """Raise DeadlineExceeded, or Cancelled, where there is no time left to begin an answer."""
+        if self._end is not None and perf_counter() >= self._end:
+            self._call("deadline")
+        if self._reason:
+            self.finish()
+            raise DeadlineExceeded(
+                "the deadline came while the input was read; give it more time, a shorter input, or fewer rules"
+            )
+
+    def waited_for(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns or raises, waited for no longer than the deadline. Raises like `in_time`.
+
+        With a deadline it has a thread, and goes on there after it: what it prepares is ready for the next call.
+        """
+        if self._end is None:
+            return work()
+        from concurrent.futures import Future  # a program without deadlines does not need it
+
+        found: Future[Result] = Future()
+        thread = threading.Thread(target=_settle, args=(found, work), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had
+            return work()
+        thread.join(max(self._end - perf_counter(), 0.0))
+        if not found.done():
+            self._call("deadline")
+            self.in_time()
+        return found.result()
+
     def _watch(self, end: float) -> None:
         """Start the clock thread; where none can be started the clock is looked at between two runs."""
         timer = threading.Timer(max(end - perf_counter(), 0.0), self._call, ("deadline",))
@@ -78,3 +114,10 @@ class Control:
         with self._lock:
             self._reason = self._reason or reason
         self.interrupt.stop()
+
+
+def _settle(found: Future[Result], work: Callable[[], Result]) -> None:
+    try:
+        found.set_result(work())
+    except BaseException as error:
+        found.set_exception(error)

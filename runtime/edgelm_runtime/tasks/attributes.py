@@ -43,8 +43,6 @@ def parse(source: Mapping[str, object] | str) -> Attributes:
         raise InputError(f"attributes are of type {type(source).__name__}; {ACCEPTED}")
     if not entries:
         raise InputError(f"no attributes given; {ACCEPTED}")
-    if len(entries) > MAX_ENTRIES:
-        raise InputError(f"{len(entries)} attributes given, accepted: at most {MAX_ENTRIES}; leave some out")
     return entries
 
 
@@ -115,7 +113,14 @@ def _from_pairs(pairs: Iterable[tuple[object, object]]) -> Attributes:
             )
         for item in value if isinstance(value, list) else [value]:
             entries += _from_entries(f"{name}: {_tidy(_value_text(name, item))}")
+            _check_count(len(entries))
     return entries
+
+
+def _check_count(entries: int) -> None:
+    """Refuse too many as soon as there are: the rest is not read."""
+    if entries > MAX_ENTRIES:
+        raise InputError(f"more than {MAX_ENTRIES} attributes given, accepted: at most {MAX_ENTRIES}; leave some out")
 
 
 def _value_text(name: str, value: object) -> str:
@@ -145,6 +150,7 @@ def _from_entries(text: str) -> Attributes:
         length = _name_length(part)
         if length:
             entries.append((part[:length], [part[length + 1 :]]))
+            _check_count(len(entries))
         elif entries:
             entries[-1][1].extend((separator, part))
         elif part.strip():

@@ -40,9 +40,9 @@ class Description(Generation):
         if variants is None:
             return self.stream(value, **options).finish()
         chosen = self._variant_options(variants, options)
-        account, text = self._start(value, chosen.deadline_ms)
+        account, text = self._start(value, Control(chosen.deadline_ms))
         with account.watch("tokenize"):
-            prompt = self._prompt(text)
+            prompt = self._prompt_in_time(text, account.control)
         chosen = self._seeded(chosen, account)
         jobs = [
             self._written(account, prompt, replace(chosen, seed=(chosen.seed or 0) + number), text)
@@ -51,7 +51,7 @@ class Description(Generation):
         texts = self._write_together(jobs)
         if account.finish_reason == "deadline":
             account.notes.append("the deadline came before all variants were whole")
-            texts = [text for text in texts if text]
+            texts = [text for text in texts if text and not account.missing(text)]
         return self._result(account, texts[0] if texts else "", tuple(texts))
 
     def stream(self, attributes: Mapping[str, object] | str, **options: Any) -> Writing:
@@ -74,21 +74,22 @@ class Description(Generation):
 
     def tokenize(self, attributes: Mapping[str, object] | str) -> list[int]:
         """First stage: the prompt's token ids, template included."""
-        return self._prompt(self._start(attributes)[1])
+        return self._prompt(self._start(attributes, Control())[1])
 
     def _job(self, value: Any, options: GenerationOptions) -> Job:
-        account, text = self._start(value, options.deadline_ms)
+        account, text = self._start(value, Control(options.deadline_ms))
         with account.watch("tokenize"):
-            prompt = self._prompt(text)
+            prompt = self._prompt_in_time(text, account.control)
         return self._written(account, prompt, self._seeded(options, account), text)
 
     def _written(self, account: Account, prompt: list[int], options: GenerationOptions, text: str) -> Job:
-        return Job(account, prompt, options, self.guide(text, options), self.constraint(text, options, account))
+        return Job(account, prompt, options, self.guide(text, options), self._rules(text, options, account))
 
-    def _start(self, attributes: Mapping[str, object] | str, deadline_ms: float | None = None) -> tuple[Account, str]:
+    def _start(self, attributes: Mapping[str, object] | str, control: Control) -> tuple[Account, str]:
         """The account of a new answer, and the canonical text of its attributes."""
         text, notes = checked(canonical(parse(attributes)))
-        return Account(language_of(text), list(notes), Control(deadline_ms)), text
+        control.in_time()
+        return Account(language_of(text), list(notes), control), text
 
     def _variant_options(self, variants: object, options: dict[str, Any]) -> GenerationOptions:
         if type(variants) is not int or not 1 <= variants <= MAX_VARIANTS:

@@ -30,6 +30,7 @@ from .observed import Answers, Observed
 from .words import Words, absolute_terms
 from .writing import Account, Job, Reader
 
+SLICE = 4096  # characters that are cut into tokens at a time, to see whether a text is too long
 MIN_ROOM = 16  # tokens that must be left for a text, beside the prompt's own words and the answer
 
 
@@ -200,6 +201,30 @@ class Generation(Observed, ABC):
             return self.tokenizer.encode_prompt(self._template, text, encoder=self._encodes)
         return self.tokenizer.encode_template(self._template, text=text)
 
+    def _prompt_in_time(self, text: str, control: Control) -> list[int]:
+        """The prompt of a text that has to fit into the context.
+
+        A long one is refused once the first of it are too many tokens. Raises InputError and DeadlineExceeded.
+        """
+        most, tokens = self.generator.most, 0
+        for start in range(0, len(text), SLICE) if len(text) > SLICE else ():
+            control.in_time()
+            tokens += len(self.tokenizer.encode(text[start : start + SLICE], special=False))
+            if tokens > 2 * most:  # what is cut may be a few tokens more than the whole
+                raise InputError(
+                    f"the prompt has more than {most} tokens, accepted: at most {most} (the model's context is "
+                    f"{self.context}); shorten the input"
+                )
+        control.in_time()
+        prompt = self._prompt(text)
+        control.in_time()
+        self.generator.checked(prompt)
+        return prompt
+
+    def _rules(self, source: str, options: GenerationOptions, account: Account) -> Constraint | None:
+        """`constraint`, waited for no longer than the deadline."""
+        return account.control.waited_for(lambda: self.constraint(source, options, account))
+
     def _read_defaults(self) -> dict[str, Any]:
         """The manifest's generation defaults, those of this task on top; refused as a fault of the bundle."""
         generation = self.bundle.manifest.generation
@@ -310,12 +335,20 @@ class Generation(Observed, ABC):
         return self._result(account, "".join(parts))
 
     def _result(self, account: Account, text: str, variants: tuple[str, ...] = ()) -> TextResult:
-        """The result. Raises DeadlineExceeded when the deadline came before the first sentence was whole."""
+        """The result. Raises DeadlineExceeded when the deadline came before the first sentence was whole, or before
+        all that must be included was written."""
         account.control.close()
-        if account.finish_reason == "deadline" and not text:
-            raise DeadlineExceeded(
-                "the deadline came before the first sentence was whole; give it more time, or a shorter text to read"
-            )
+        if account.finish_reason == "deadline":
+            if not text:
+                raise DeadlineExceeded(
+                    "the deadline came before the first sentence was whole; give it more time, or a shorter text to "
+                    "read"
+                )
+            if missing := account.missing(*(variants or (text,))):
+                raise DeadlineExceeded(
+                    f"the deadline came before {', '.join(missing)} was written, which the answer must include; give "
+                    "it more time, or ask for fewer phrases"
+                )
         result = account.result(self.bundle.manifest.name, text, variants)
         self.answers.seen(result)
         return result

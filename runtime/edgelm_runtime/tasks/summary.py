@@ -57,10 +57,11 @@ class Summary(Generation):
         return Writing(self._in_windows(job), job.account.control)
 
     def _job(self, value: Any, options: GenerationOptions) -> SummaryJob:
+        control = Control(options.deadline_ms)
         cleaned, notes = checked(value)
-        account = Account(language_of(cleaned), list(notes), Control(options.deadline_ms))
+        account = Account(language_of(cleaned), list(notes), control)
         with account.watch("tokenize"):
-            windows, read = self._cut(cleaned, self._room(options))
+            windows, read = self._cut(cleaned, self._room(options), control)
             prompt = self._prompt(windows[0])
         if read < len(cleaned):
             account.notes.append(f"only the first {read:,} of {len(cleaned):,} characters were read")
@@ -71,7 +72,7 @@ class Summary(Generation):
                 f"the text is longer than the context of {self.context} tokens: it was summarised in {len(windows)} "
                 "windows, and then their summaries were"
             )
-        constraint = self.constraint(cleaned, chosen, account)
+        constraint = self._rules(cleaned[:read], chosen, account)
         return SummaryJob(account, prompt, chosen, self.guide(windows[0], chosen), constraint, tuple(windows))
 
     def tokenize(self, text: str) -> list[int]:
@@ -98,9 +99,14 @@ class Summary(Generation):
             )
         return room
 
-    def _cut(self, text: str, room: int) -> tuple[list[str], int]:
-        # Words of the template and of the text may share tokens: the prompt is what counts.
-        return cut_windows(text, self.tokenizer, room, lambda part: len(self._prompt(part)) - self.template_tokens)
+    def _cut(self, text: str, room: int, control: Control) -> tuple[list[str], int]:
+        """`cut_windows`, while there is time. Words of the template and of the text may share tokens: both count."""
+
+        def count(part: str) -> int:
+            control.in_time()
+            return len(self._prompt(part)) - self.template_tokens
+
+        return cut_windows(text, self.tokenizer, room, count)
 
     def _in_windows(self, job: SummaryJob) -> Generator[str, None, TextResult]:
         """Summarise the windows until their joined summaries are one window, then write the summary of that."""
@@ -116,7 +122,7 @@ class Summary(Generation):
                 yield joined
                 return self._result(account, joined)
             # A model that has nothing to say about any window leaves the text's beginning to be summarised.
-            windows = self._cut(joined, room)[0] if joined else windows[:1]
+            windows = self._cut(joined, room, account.control)[0] if joined else windows[:1]
             if len(windows) == 1:
                 break
         if len(windows) > 1:
@@ -125,7 +131,8 @@ class Summary(Generation):
         return (yield from self._answer(self._part(windows[0], options, account)))
 
     def _part(self, window: str, options: GenerationOptions, account: Account) -> Job:
-        constraint = self.constraint(window, options, account)
+        account.control.in_time()
+        constraint = self._rules(window, options, account)
         return Job(account, self._prompt(window), options, self.guide(window, options), constraint)
 
 

@@ -48,11 +48,14 @@ class Account:
             self.finish_reason = ended
         return reader.rest(ended)
 
+    def missing(self, *texts: str) -> list[str]:
+        """What must be included and is not in all of the texts; letters count as their small forms."""
+        written = [text.lower() for text in texts]
+        return [phrase for phrase in self.must_include if not all(phrase.strip().lower() in one for one in written)]
+
     def result(self, bundle: str, text: str, variants: tuple[str, ...] = ()) -> TextResult:
         """The finished result: `prompt_tokens`, `tokens` and `timings` are sums over windows and variants."""
-        written = [answer.lower() for answer in (variants or (text,))]
-        missing = [phrase for phrase in self.must_include if not all(phrase.strip().lower() in one for one in written)]
-        if missing:
+        if missing := self.missing(*(variants or (text,))):
             self.notes.append(
                 f"{', '.join(missing)} is not in the answer, which the {self.finish_reason or 'end'} cut before it"
             )
