@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgelm_export import taskmetrics, verify
+from edgelm_export import taskmetrics, text_parity, verify
 from edgelm_export.apart import scratch_beside, written_in
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.checkpoint.reading import GENERATORS
@@ -16,6 +17,7 @@ from edgelm_export.draft import checkpoint_task, draft_manifest
 from edgelm_export.finetune.data import Row
 from edgelm_export.goldens import make_goldens
 from edgelm_export.graph import WEIGHTS_FILE
+from edgelm_export.graph_reference import reference_of
 from edgelm_export.metrics import format_table
 from edgelm_export.quantize import CacheScales, Scheme, scheme
 from edgelm_export.quantize.calibration import calibration_texts
@@ -23,9 +25,11 @@ from edgelm_export.quantize.ranges import Range, Span
 from edgelm_export.search import Goal, check_goal, report
 from edgelm_export.search.run import Found, search
 from edgelm_export.targets import Built, check_targets, schemes_for
+from edgelm_export.text_parity import Gate, TextParity
+from edgelm_export.tolerance import TOLERANCES
 from edgelm_export.trim import trim
 from edgelm_runtime.bundle import Content, open_bundle, write_bundle
-from edgelm_runtime.errors import ExportError, InputError
+from edgelm_runtime.errors import ExportError, InputError, ParityError
 from edgelm_runtime.manifest import GOLDEN_NAME, Manifest, Variant
 from edgelm_runtime.tasks.reading import Text
 
@@ -107,6 +111,7 @@ class ExportReport:
     variants: Mapping[str, verify.Parity]
     vocabulary: str = ""
     search: str = ""
+    text_parity: TextParity | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
@@ -120,6 +125,7 @@ class ExportReport:
             ["scheme", self.scheme],
             ["parity", _parity(parity)],
             ["agreement", f"{parity.agreement:.1%} with the checkpoint"],
+            *_texts(self.text_parity),
             ["logits", f"off by {parity.largest_error:.4f} at worst, {parity.mean_error:.4f} on average"],
             *(_divergence(parity) if parity.kl > 0 else []),
             *(_writing(parity) if "token_ms" in self.latency else []),
@@ -136,6 +142,10 @@ class ExportReport:
         if self.search:
             text += "\n\n" + self.search
         return text
+
+
+def _texts(parity: TextParity | None) -> list[list[object]]:
+    return [] if parity is None else [["text to answer", parity.summary()]]
 
 
 def _divergence(parity: verify.Parity) -> list[list[object]]:
@@ -181,9 +191,13 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     checkpoint, draft, vocabulary = _drafted(checkpoint, options)
     rows = taskmetrics.evaluation_rows(options.eval_file, draft, draft.serves) if options.eval_file else []
     texts = calibration_texts(options.calibration, draft.languages) if options.calibration else []
-    cases, ranges = verify.consult(checkpoint, draft, texts)
+    reference = reference_of(checkpoint)
+    cases, ranges = verify.consult(checkpoint, draft, texts, reference=reference)
+    gate = text_parity.ask(checkpoint, draft, reference)
+    del reference
+    gc.collect()
     with scratch_beside(options.out) as scratch:
-        source = _Source(checkpoint, draft, ranges, scratch)
+        source = _Source(checkpoint, draft, ranges, gate, scratch)
         chosen = _chosen(source, cases, rows, options)
         others = _others(source, cases, options, [*texts] or [case.text for case in cases])
         metrics, differences = _metrics(source, chosen, rows)
@@ -208,7 +222,7 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     further = {built.scheme: built.parity for built in others}
     return ExportReport(
         options.out, chosen.scheme, checkpoint.float32_bytes, size, chosen.parity, latency, metrics, differences,
-        further, vocabulary, "" if chosen.found is None else report.table(chosen.found),
+        further, vocabulary, "" if chosen.found is None else report.table(chosen.found), chosen.texts,
     )  # fmt: skip
 
 
@@ -232,6 +246,7 @@ class _Chosen:
     folder: Path
     precision: str
     parity: verify.Parity
+    texts: TextParity
     found: Found | None = None
 
 
@@ -242,15 +257,18 @@ def _chosen(source: _Source, cases: Sequence[verify.Case], rows: Sequence[Row], 
         source = replace(source, cache=verify.cache_scales(source.bundle(source.scheme(names[0])), cases))
     found = _searched(source, cases, rows, options)
     if found is None:
-        used, folder, parity = _accepted(source, cases, [source.scheme(name) for name in names])
-        return _Chosen(used, folder, options.precision, parity)
+        used, folder, parity, texts = _accepted(source, cases, [source.scheme(name) for name in names])
+        return _Chosen(used, folder, options.precision, parity, texts)
     point = found.point
-    return _Chosen("per-layer", point.folder, point.precision, point.parity, found)
+    texts = source.gate.measure(point.folder, point.precision)
+    return _Chosen("per-layer", point.folder, point.precision, point.parity, texts, found)
 
 
 def _quality(chosen: _Chosen, options: ExportOptions, others: Sequence[Built]) -> dict[str, Any]:
     """What the manifest says of the bundle, but for the metrics."""
-    quality: dict[str, Any] = {"scheme": chosen.scheme, "parity": asdict(chosen.parity)}
+    quality: dict[str, Any] = {
+        "scheme": chosen.scheme, "parity": asdict(chosen.parity), "text_parity": chosen.texts.to_dict(),
+    }  # fmt: skip
     if chosen.found is not None:
         quality["search"] = report.summary(chosen.found)
     if options.kv_cache != "fp32":
@@ -294,6 +312,7 @@ class _Source:
     checkpoint: Checkpoint
     draft: Manifest
     ranges: Mapping[str, Range]
+    gate: Gate
     scratch: Path
     cache: CacheScales | None = None
     spans: Mapping[str, Span] | None = None
@@ -339,14 +358,23 @@ def _schemes(options: ExportOptions, task: str) -> tuple[str, ...]:
 
 def _accepted(
     source: _Source, cases: Sequence[verify.Case], schemes: Sequence[Scheme]
-) -> tuple[str, Path, verify.Parity]:
-    """The first of the schemes whose bundle answers like the checkpoint, as (its name, folder, parity)."""
+) -> tuple[str, Path, verify.Parity, TextParity]:
+    """The first of the schemes whose bundle answers like the checkpoint, by token ids and by raw texts.
+
+    As (its name, folder, parity, text parity).
+    """
+    refusal: ParityError | None = None
     for used in schemes:
         folder = source.bundle(used)
         parity = verify.measure_parity(folder, cases)
-        if parity.within(verify.TOLERANCES[used.precision]):
-            return used.name, folder, parity
-    raise parity.error(used.precision)
+        if not parity.within(TOLERANCES[used.precision]):
+            refusal = parity.error(used.precision)
+            continue
+        try:
+            return used.name, folder, parity, source.gate.measure(folder, used.precision)
+        except ParityError as error:
+            refusal = error
+    raise refusal or TypeError("no scheme to try")
 
 
 def _others(
@@ -361,7 +389,7 @@ def _others(
 
 
 def _built(source: _Source, cases: Sequence[verify.Case], name: str) -> Built:
-    _, folder, parity = _accepted(source, cases, [source.scheme(name)])
+    _, folder, parity, _ = _accepted(source, cases, [source.scheme(name)])
     (variant,) = open_bundle(folder, verify="lazy").manifest.variants
     return Built(name, folder, variant, parity, make_goldens(folder, cases))
 

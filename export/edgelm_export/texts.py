@@ -78,6 +78,18 @@ ATTRIBUTES = {
     ),
 }
 
+ODD = (
+    "ＦＵＬＬ　ＷＩＤＴＨ　１２３，ｏｋ！",
+    "Tre\u0300s joli de\u0301cor, mais trop che\u0300re",
+    "👍🏽 love it 😀❤️ 👨‍👩‍👧",
+    "\n\nGood.\n\n\t Bad  spaces.\r\n",
+    "质量👍，性价比 100%！it's ok…",
+    "A",
+)
+ODD_VALUES = ("ＦＵＬＬ １２３", "de\u0301cor tre\u0300s", "👍🏽 😀❤️", "质量 100%", "it's  two spaces")
+ODD_SPECIAL = 4  # of the special tokens, each typed into a text of its own
+LONGEST = 1024  # tokens of a context that a text of more is read for: half a second in a small model
+
 
 def verification_inputs(task: str, languages: Sequence[str]) -> list[str]:
     """``COUNT`` inputs for a served task in the languages that we have texts in, from one sentence to a long text."""
@@ -96,3 +108,25 @@ def _attributes(pool: Sequence[str], turn: int) -> str:
     """One product's attributes, and when each had its turn, those of another with them."""
     away, first = divmod(turn, len(pool))
     return "; ".join([pool[first], pool[(first + away) % len(pool)]] if away else [pool[first]])
+
+
+def odd_texts(task: str, special: Sequence[str], context: int) -> list[str]:
+    """Made texts for what readers trip over: typed special tokens, full width, loose accents, emoji, empty lines.
+
+    ``special`` are the added tokens of the tokenizer. One text is longer than ``context`` tokens, unless that is 0, or
+    too long to be read in a moment.
+    """
+    if task == "description":
+        return [f"name: {odd}; type: {other}" for odd, other in zip(ODD_VALUES, reversed(ODD_VALUES), strict=True)]
+    first, second = REVIEWS["en"][:2]
+    typed = [f"{first} {token} {second}" for token in special[:: max(1, len(special) // ODD_SPECIAL)][:ODD_SPECIAL]]
+    long = [" ".join(REVIEWS["en"] * (1 + context // 150))] if 0 < context <= LONGEST else []
+    return [*ODD, *typed, *long]
+
+
+def paired(text: str) -> tuple[str, str]:
+    """A text in two parts, for a model that reads pairs: a half of its words in each, a single word twice."""
+    half = len(text) // 2
+    place = text.find(" ", half) if " " in text[half:] else half
+    first, second = text[:place].strip(), text[place:].strip()
+    return first or text, second or text

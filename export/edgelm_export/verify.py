@@ -18,7 +18,9 @@ from edgelm_export.evaluation import Each, nothing
 from edgelm_export.problems import Problem, distance, problem_of
 from edgelm_export.quantize.calibration import Calibration
 from edgelm_export.quantize.ranges import ROOM, Range, Span
-from edgelm_export.texts import verification_inputs
+from edgelm_export.reference import Reference
+from edgelm_export.texts import paired, verification_inputs
+from edgelm_export.tolerance import TOLERANCES, Tolerance
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import ParityError, UnsupportedCheckpoint
 from edgelm_runtime.generate.cache import KVCache
@@ -36,20 +38,6 @@ STEPWISE = 8  # prompts that are also read token by token
 BEGINNING_TOKENS = 16  # of the answers of a sequence-to-sequence model, that its logits are compared after
 ANSWER_TOKENS = 32  # of an answer that is timed
 CACHED_TOKENS = 8  # of each of their answers, that are also found without the cache
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far a bundle may be from the checkpoint: the distance of two answers' probabilities, worst and mean."""
-
-    worst: float
-    mean: float
-
-
-TOLERANCES: Mapping[str, Tolerance] = {
-    "fp32": Tolerance(1e-3, 1e-3), "fp16": Tolerance(0.02, 0.005),
-    "int8": Tolerance(0.25, 0.06), "int4": Tolerance(0.5, 0.15),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,12 +97,12 @@ class Parity:
 
 def consult(
     checkpoint: Checkpoint, draft: Manifest, calibration: Sequence[str] = (),
-    inputs: Sequence[tuple[str, Text]] | None = None,
+    inputs: Sequence[tuple[str, Text]] | None = None, reference: Reference | None = None,
 ) -> tuple[list[Case], dict[str, Range]]:  # fmt: skip
     """The verification inputs of every served task with torch's answers, and the ranges of its activations.
 
     ``calibration`` are further texts for the ranges alone; ``inputs``, as (task, text), stand for edgelm's own. Torch's
-    model is loaded and let go in here.
+    model is loaded and let go in here, unless ``reference`` has it.
     """
     from edgelm_export.graph_reference import reference_of
 
@@ -128,7 +116,7 @@ def consult(
     read = [(task, f"{behind}{text}" if behind else text) for task, text in chosen]
     rows = [row_of(tokenizer, draft.prompts.get(task), text, encodes=encodes) for task, text in read]
     further = [row_of(tokenizer, None, paired(text) if pairs else behind + text) for text in calibration]
-    reference = reference_of(checkpoint)
+    reference = reference or reference_of(checkpoint)
     begun = reference.begun(rows, tokenizer.spec.eos_ids, BEGINNING_TOKENS) if encodes else []
     outputs, ranges = reference.logits_and_ranges([*(begun or rows), *further])
     del reference
@@ -144,14 +132,6 @@ def consult(
     if encodes:
         cases = [replace(case, answer=each.answer) for case, each in zip(cases, begun, strict=True)]
     return cases, ranges
-
-
-def paired(text: str) -> tuple[str, str]:
-    """A text in two parts, for a model that reads pairs: a half of its words in each, a single word twice."""
-    half = len(text) // 2
-    place = text.find(" ", half) if " " in text[half:] else half
-    first, second = text[:place].strip(), text[place:].strip()
-    return first or text, second or text
 
 
 def row_of(tokenizer: TextTokenizer, template: str | None, text: Text, *, encodes: bool = False) -> Row:

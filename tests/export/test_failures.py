@@ -27,6 +27,7 @@ from edgelm_export.quantize.int8_dynamic import Int8Dynamic
 from edgelm_export.quantize.int8_mixed import Int8Mixed
 from edgelm_export.quantize.int8_static import Int8Static
 from edgelm_export.texts import verification_inputs
+from edgelm_export.tolerance import TOLERANCES
 from edgelm_runtime import bundle as bundles
 from edgelm_runtime.bundle import bundles_in, open_bundle
 from edgelm_runtime.errors import ExportError, InputError, ParityError, UnsupportedCheckpoint
@@ -240,4 +241,4 @@ def test_an_evaluation_file_without_usable_rows_is_refused(bert_folder: Path, tm
 def test_an_unknown_precision_is_a_bug_of_the_caller(bert_folder: Path, tmp_path: Path) -> None:
     with pytest.raises((KeyError, ValueError)):
         export(ExportOptions(bert_folder, tmp_path / "bundle", precision="int3"))
-    assert {*pipeline.ENCODER_SCHEMES, *pipeline.DECODER_SCHEMES, "fp16"} == set(verify.TOLERANCES)
+    assert {*pipeline.ENCODER_SCHEMES, *pipeline.DECODER_SCHEMES, "fp16"} == set(TOLERANCES)

@@ -23,6 +23,7 @@ from edgelm_export.graph import LARGE_BYTES
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.reference import Reference
 from edgelm_export.texts import REVIEWS
+from edgelm_export.tolerance import TOLERANCES
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.generate.cache import KVCache
@@ -46,7 +47,7 @@ def test_a_classifier_becomes_a_bundle(bert_folder: Path, tmp_path: Path, precis
     assert _names(tmp_path / "bundle") == ["edgelm.json", "golden.json", "model.onnx", "tokenizer.json"]
     assert verify_bundle(tmp_path / "bundle").golden == goldens.GOLDENS
     assert report.parity.inputs >= 32
-    assert report.parity.worst <= verify.TOLERANCES[precision].worst
+    assert report.parity.worst <= TOLERANCES[precision].worst
     model = load(tmp_path / "bundle")
     reference = Reference(load_checkpoint(bert_folder))
     for text in REVIEWS["zh"][:4] + REVIEWS["en"][:4]:
@@ -73,7 +74,7 @@ def test_a_generator_becomes_a_bundle(gpt2_folder: Path, tmp_path: Path, precisi
     assert _names(tmp_path) == ["bundle"]
     assert verify_bundle(tmp_path / "bundle").golden == 2 * goldens.GOLDENS
     assert report.parity.inputs >= 64  # at least 32 for each of the two tasks
-    assert report.parity.stepwise <= verify.TOLERANCES[precision].worst
+    assert report.parity.stepwise <= TOLERANCES[precision].worst
     for task in ("summary", "description"):
         assert load(tmp_path / "bundle", task=task)("name: bella 55; type: television", max_new_tokens=4).tokens == 4
 
@@ -105,7 +106,7 @@ def test_large_weights_stand_beside_the_graph_and_change_nothing(
 def test_a_cache_in_8_bits_answers_nearly_alike_and_takes_a_quarter(gpt2_folder: Path, tmp_path: Path) -> None:
     whole = export(ExportOptions(gpt2_folder, tmp_path / "fp32"))
     report = export(ExportOptions(gpt2_folder, tmp_path / "int8", kv_cache="int8"))
-    assert report.parity.within(verify.TOLERANCES["int8"])
+    assert report.parity.within(TOLERANCES["int8"])
     assert report.parity.worst != whole.parity.worst
     bundle = open_bundle(tmp_path / "int8")
     assert bundle.manifest.quality["kv_cache"] == "int8"

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from edgelm_export import verify
 from edgelm_export.pipeline import ExportOptions, export
 from edgelm_export.search import Goal, deadline, sensitivity
 from edgelm_export.search.trials import Trials
+from edgelm_export.tolerance import TOLERANCES
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import InputError, ParityError
 from edgelm_runtime.loader import load
@@ -142,7 +142,7 @@ def test_what_is_under_way_when_the_time_is_up_is_thrown_away(
 def test_almost_no_time_still_gives_a_verified_bundle(made: Made, tmp_path: Path) -> None:
     report = export(_options(made, "t5", tmp_path / "bundle", Goal(minutes=1e-4)))
     assert "0.0001 minutes were not enough for the whole search: no layer had been measured alone" in report.table()
-    assert report.parity.within(verify.TOLERANCES["fp32"])
+    assert report.parity.within(TOLERANCES["fp32"])
     assert verify_bundle(report.out).golden > 0
 
 

@@ -25,8 +25,9 @@ __all__ = ["PROMPTS_FILE", "Checkpoint", "load_checkpoint"]
 class Checkpoint:
     """Everything of a checkpoint that a bundle is made from.
 
-    Where the vocabulary is cut, ``kept_ids`` are the token ids that are left of the folder's, int64, ascending; all
-    else is of the cut one.
+    ``root`` is the sentence-transformers folder that ``folder`` lies in, or is, if it is of one. Where the
+    vocabulary is cut, ``kept_ids`` are the token ids that are left of the folder's, int64, ascending; all else is of
+    the cut one.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Checkpoint:
     embedding: EmbeddingSpec | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
     function_to_apply: str = ""
+    root: Path | None = None
 
     @property
     def task(self) -> str:
@@ -98,5 +100,5 @@ def load_checkpoint(
         ),
         wanted, reading.labels, reading.problem_type, reading.prompts, reading.generation,
         decoder=reading.decoder, embedding=reading.embedding, renamed=reading.renamed,
-        function_to_apply=reading.function_to_apply,
+        function_to_apply=reading.function_to_apply, root=folder if reading.of_sentence_transformers else None,
     )  # fmt: skip

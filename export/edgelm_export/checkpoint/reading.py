@@ -194,6 +194,11 @@ class Reading:
         """Whether the folder is one of a CrossEncoder's modules; what config.json alone says does not count."""
         return self.sentence is not None and self.sentence.kind == CROSS_ENCODER
 
+    @property
+    def of_sentence_transformers(self) -> bool:
+        """Whether sentence-transformers answers with the folder: by its modules, or as a CrossEncoder of pairs."""
+        return self.sentence is not None or (self.pairs and is_marked(self.config))
+
     @cached_property
     def segments_told(self) -> bool:
         """Whether transformers' pipeline would tell the model which of two texts a token is of."""

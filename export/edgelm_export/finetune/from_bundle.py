@@ -17,8 +17,8 @@ from edgelm_export.checkpoint import PROMPTS_FILE
 from edgelm_export.encoder import Architecture
 from edgelm_export.families import bert, distilbert, electra, mpnet, roberta
 from edgelm_export.problems import problem_of
+from edgelm_export.tolerance import TOLERANCES
 from edgelm_export.unbuild import Array, StoredGraph
-from edgelm_export.verify import TOLERANCES
 from edgelm_runtime.bundle import Bundle, default_bundles, open_bundle
 from edgelm_runtime.errors import BundleRejected, UnsupportedCheckpoint
 from edgelm_runtime.fields import MANIFEST_NAME

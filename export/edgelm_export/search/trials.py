@@ -16,6 +16,7 @@ from edgelm_export.goldens import make_goldens
 from edgelm_export.quantize.per_layer import PerLayer
 from edgelm_export.search.deadline import Deadline
 from edgelm_export.search.sensitivity import Maker
+from edgelm_export.tolerance import TOLERANCES
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.tasks import ENCODERS
 
@@ -45,7 +46,7 @@ class Point:
     @property
     def answers(self) -> bool:
         """Whether it answers like the checkpoint, as every export must."""
-        return self.parity.within(verify.TOLERANCES[self.precision])
+        return self.parity.within(TOLERANCES[self.precision])
 
     def keeps(self, drop: float) -> bool:
         """Whether it loses no more than ``drop`` points, and answers like the checkpoint."""

@@ -11,7 +11,8 @@ from ..errors import InputError
 from ..placement import DEFAULTS, LoadOptions, Receipt
 from ..session import Session
 from ..timing import Stopwatch
-from ..tokenizer import checked
+from ..tokenizer import TextTokenizer, checked
+from ..vetting.trial import tokenizer_content
 from .observed import Answers, Observed
 from .reading import Reader, Reading, Text
 from .rows import Output, Progress, Rows, Values
@@ -33,8 +34,9 @@ class Encoder(Observed, ABC, Generic[Result]):
         self.bundle = bundle
         self.answers = Answers()
         self.labels = bundle.manifest.labels
-        self.reader = Reader(bundle)
-        self.tokenizer = self.reader.tokenizer
+        spec = bundle.manifest.tokenizer
+        self.tokenizer = TextTokenizer(tokenizer_content(bundle), spec)
+        self.reader = Reader(bundle.manifest, self.tokenizer)
         output = Output(self.OUTPUT, len(self.labels), self.BY_TOKEN)
         self.rows = Rows(bundle, options, output, self.tokenizer.vocab_size)
         self.engine = self.rows.engine

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
-from ..bundle import Bundle
 from ..errors import BundleRejected, InputError
-from ..manifest import EmbeddingSpec
+from ..manifest import EmbeddingSpec, Manifest
 from ..script import language_of
 from ..timing import ended
-from ..tokenizer import Encoded, TextTokenizer, checked
-from ..vetting.trial import tokenizer_content
+from ..tokenizer import Encoded, checked
 from .presplit import Words
 from .rows import Row
 
@@ -47,12 +45,27 @@ class Reading:
         return sum(len(row.ids) for row in self.rows)
 
 
-class Reader:
-    """Reads texts for one bundle. Raises BundleRejected where the context has no room beside the special tokens."""
+class Tokenizes(Protocol):
+    """What cuts texts into tokens: a `TextTokenizer`."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        manifest = bundle.manifest
-        self.tokenizer = TextTokenizer(tokenizer_content(bundle), manifest.tokenizer)
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Token ids of a text, with what stands around it where `special`."""
+
+    def encode_parts(self, text: str, before: str | None = None, after: str | None = None) -> Encoded:
+        """Content tokens of a text, and what stands around them."""
+
+    def encode_words(self, words: Sequence[str], starts: Sequence[int]) -> Encoded:
+        """The same of a text that is split already."""
+
+
+class Reader:
+    """Reads texts as a manifest says, with its tokenizer, or with another that is to be held against it.
+
+    Raises BundleRejected where the context has no room beside the special tokens.
+    """
+
+    def __init__(self, manifest: Manifest, tokenizer: Tokenizes) -> None:
+        self.tokenizer = tokenizer
         self.languages = manifest.languages
         self.pairs = manifest.pairs
         self.embedding = manifest.embedding or EmbeddingSpec()

@@ -158,11 +158,10 @@ def cut_windows(
 def _window_end(text: str, start: int, tokenizer: TextTokenizer, room: int, count: Callable[[str], int]) -> int:
     """Where a window from `start` ends: at most `room` tokens on, after the last sentence end in its second half."""
     piece = text[start : start + room * _CHARACTERS_PER_TOKEN]
-    encoded = tokenizer.encode_parts(piece)
-    fits = len(encoded.ids) <= room
-    if fits and start + len(piece) == len(text) and count(piece) <= room:
+    if start + len(piece) == len(text) and count(piece) <= room:
         return len(text)
-    limit = len(piece) if fits else max(1, encoded.ends[room - 1])
+    encoded = tokenizer.encode_parts(piece)
+    limit = len(piece) if len(encoded.ids) <= room else max(1, encoded.ends[room - 1])
     ends = [match.end() for match in SENTENCE_END.finditer(piece, limit // 2, limit)]
     end = ends[-1] if ends else piece.rfind(" ", limit // 2, limit) + 1 or limit
     # Cut off from what follows, the last word may take more tokens than before.
