@@ -15,7 +15,7 @@ from edgelm_export.checkpoint.loading import load_model
 from edgelm_export.checkpoint.needs import check_disk, check_memory, export_needs
 from edgelm_export.checkpoint.pickles import copy_small
 from edgelm_export.checkpoint.tensors import needed
-from edgelm_export.checkpoint.tokenizer import TOKENIZER_FILES
+from edgelm_export.checkpoint.vocabulary import TOKENIZER_FILES
 from edgelm_export.checkpoint.weights import open_weights
 from edgelm_runtime.errors import UnsupportedCheckpoint
 

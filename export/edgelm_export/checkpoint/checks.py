@@ -223,6 +223,8 @@ def _tokenizer(reading: Reading) -> str:
     segments = "told apart" if reading.segments_told else "of one segment"
     if reading.task == "text-classification":
         found += f", two texts {segments}"
+    if chosen := reading.tokenizer.chosen:
+        found += f"; {chosen}. If it was trained with another, save that as tokenizer.json"
     if reading.task in GENERATORS and (absent := absent_ends(reading.folder, rows)):
         raise Note(f"{found}; eos_token_id names {absent}, which the model does not have: {_ends(ends)}")
     if reading.task in GENERATORS and not spec.eos_ids:
@@ -239,6 +241,8 @@ def _tokenizer(reading: Reading) -> str:
             f"{found}; the tokenizer_class of tokenizer_config.json splits {other!r} otherwise than tokenizer.json and "
             "is followed. If it was trained with the file alone, set tokenizer_class to PreTrainedTokenizerFast"
         )
+    if chosen:
+        raise Note(found)
     return found
 
 

@@ -8,20 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgelm_export.checkpoint.config import reason_of
 from edgelm_export.checkpoint.ends import end_tokens
-from edgelm_export.checkpoint.loading import config_object
+from edgelm_export.checkpoint.vocabulary import check_reads, load_tokenizer
 from edgelm_export.encoder import padding_row
 from edgelm_runtime.errors import BundleRejected, InputError, UnsupportedCheckpoint
-from edgelm_runtime.guarded import is_foreign
 from edgelm_runtime.manifest import TokenizerSpec
 from edgelm_runtime.vetting.tokenizer import check_tokenizer
 
 _CONTEXTS = ("max_position_embeddings", "n_positions")
 _RELATIVE = 512  # the context of a T5, which knows distances alone and could read any: what most were trained with
-TOKENIZER_FILES = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,8 @@ class ReadTokenizer:
     """tokenizer.json for the runtime, and what the manifest says of it.
 
     ``told`` says whether transformers gives the model `token_type_ids`; ``segments`` are those of the tokens of a
-    text, and of a pair. ``decoder`` is the kind of its decoder, "" where there is none.
+    text, and of a pair. ``decoder`` is the kind of its decoder, "" where there is none, ``chosen``
+    why another class was taken than transformers takes, "" where none was.
     """
 
     json: bytes
@@ -37,6 +33,7 @@ class ReadTokenizer:
     told: bool
     segments: tuple[frozenset[int], frozenset[int]]
     decoder: str
+    chosen: str = ""
 
 
 def read_tokenizer(
@@ -49,27 +46,15 @@ def read_tokenizer(
     Raises:
         UnsupportedCheckpoint: none there, broken, without a fast form, or of another model.
     """
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise UnsupportedCheckpoint(
-            f"{folder}: no tokenizer there (looked for {', '.join(TOKENIZER_FILES)}); "
-            "save it into the folder with tokenizer.save_pretrained"
-        )
     from tokenizers import normalizers
-    from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, config=config_object(config), local_files_only=True, trust_remote_code=False
-        )
-    except BaseException as error:  # transformers raises whatever its parsers raise, panics of tokenizers included
-        if not is_foreign(error):
-            raise
-        raise UnsupportedCheckpoint(f"{folder}: transformers cannot load its tokenizer ({reason_of(error)})") from error
+    tokenizer, chosen = load_tokenizer(folder, config)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise UnsupportedCheckpoint(
             f"{folder}: {type(tokenizer).__name__} has no fast form, which the runtime needs as tokenizer.json"
         )
+    check_reads(folder, tokenizer)
     rows = int(config["vocab_size"])
     if len(tokenizer) > rows:
         raise UnsupportedCheckpoint(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows} rows")
@@ -96,7 +81,7 @@ def read_tokenizer(
     told = "token_type_ids" in tokenizer.model_input_names
     segments = frozenset(backend.encode("a").type_ids), frozenset(backend.encode("a", "a").type_ids)
     decoder = "" if backend.decoder is None else type(backend.decoder).__name__
-    return ReadTokenizer(compact, spec, told, segments, decoder)
+    return ReadTokenizer(compact, spec, told, segments, decoder, chosen)
 
 
 def with_ends(found: ReadTokenizer, ends: Sequence[str], task: str) -> ReadTokenizer:

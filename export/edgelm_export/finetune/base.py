@@ -16,7 +16,6 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     BertConfig,
     GPT2Config,
     PreTrainedModel,
@@ -25,6 +24,7 @@ from transformers import (
 
 from edgelm_export.checkpoint import PROMPTS_FILE
 from edgelm_export.checkpoint.config import reason_of
+from edgelm_export.checkpoint.vocabulary import load_tokenizer
 from edgelm_export.finetune.from_bundle import bundle_of, write_checkpoint
 from edgelm_runtime.bundle import default_bundles
 from edgelm_runtime.errors import UnsupportedCheckpoint
@@ -129,7 +129,7 @@ def _load_folder(folder: Path, kind: str, labels: Sequence[str], problem: str | 
         )
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer, _ = load_tokenizer(folder, config.to_dict())
         _set_labels(config, labels, problem)
         model = _AUTO_MODELS[kind].from_pretrained(
             folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
