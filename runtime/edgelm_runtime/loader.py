@@ -64,14 +64,14 @@ def load(
         # The golden answers are those of the bundle's own options, so they are asked for before.
         model = _answering(checked_here(bundle, served, chosen), served, answering)
         known = next((name for name, path in shipped.items() if path == bundle.path), os.path.abspath(bundle.path))
-        model.origin = Origin(known, {**given, "task": served}, bundle.sha256)
+        model.origin = Origin(known, (*given.items(), ("task", served)), bundle.sha256)
         return model
 
     name = os.fspath(name_or_path)
     if name in TASKS:
         if task not in (None, name):
             raise InputError(f"the task is {name!r} by the first argument and {task!r} by `task`; give one of them")
-        return _load_default(name, make, Origin(name, given))
+        return _load_default(name, make, Origin(name, tuple(given.items())))
     bundle = open_bundle(_folder(name, shipped), verify="lazy")
     return make(bundle, served_task(bundle, task))
 

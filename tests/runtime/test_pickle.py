@@ -15,6 +15,7 @@ from edgelm_runtime import loader
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import BundleNotFound, BundleRejected
 from edgelm_runtime.loader import load
+from edgelm_runtime.tasks import observed
 from edgelm_runtime.tasks.sentiment import Sentiment
 
 SPAWN = """
@@ -26,6 +27,11 @@ if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         print([result.label for result in pool.map(model, ["good", "bad"])])
 """
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_kept() -> None:
+    observed._loaded.cache_clear()
 
 
 @pytest.fixture
@@ -44,6 +50,7 @@ def test_a_model_comes_back_with_its_options(tiny_classifier: Path) -> None:
     assert again("good").to_dict()["scores"] == model("good").to_dict()["scores"]
     assert again.receipt() == model.receipt()
     assert again.engine.session is model.engine.session
+    assert pickle.loads(data) is again  # a pool sends its model with every piece of work
 
 
 @pytest.mark.parametrize("task", ["summary", "description"])

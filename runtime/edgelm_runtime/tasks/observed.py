@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -104,23 +106,31 @@ class Origin:
     """How a model was loaded: what a pickled one is. `sha256` is the bundle's, "" where the text decides on it."""
 
     name: str
-    options: Mapping[str, Any]
+    options: tuple[tuple[str, Any], ...]
     sha256: str = ""
 
     def load(self) -> Any:
-        """A model that is loaded the same way, here. Raises BundleRejected where another bundle has that name here."""
-        from ..loader import load
+        """A model that is loaded the same way, here; a process keeps the last few.
 
-        model = load(self.name, **self.options)
-        if self.sha256 and model.bundle.sha256 != self.sha256:
-            raise BundleRejected(
-                f"a model of the bundle {self.name} was pickled, and the bundle here is another; copy the same one to "
-                "both places",
-                what=self.name,
-                expected=f"sha256 {self.sha256}",
-                found=f"sha256 {model.bundle.sha256}",
-            )
-        return model
+        Raises what `load` raises, and BundleRejected where another bundle has that name here.
+        """
+        return _loaded(self, os.getpid())
+
+
+@lru_cache(maxsize=4)  # a pool of processes sends its model with every piece of work
+def _loaded(origin: Origin, process: int) -> Any:
+    from ..loader import load
+
+    model = load(origin.name, **dict(origin.options))
+    if origin.sha256 and model.bundle.sha256 != origin.sha256:
+        raise BundleRejected(
+            f"a model of the bundle {origin.name} was pickled, and the bundle here is another; copy the same one to "
+            "both places",
+            what=origin.name,
+            expected=f"sha256 {origin.sha256}",
+            found=f"sha256 {model.bundle.sha256}",
+        )
+    return model
 
 
 class Observed:
