@@ -24,10 +24,11 @@ def main(kind: str, seed: int, first: int, last: int) -> None:
         tried = KINDS[kind](Path(folder))
         for number in range(first, last):
             print(json.dumps({"begin": number}), file=said, flush=True)
+            use = tried.made(Random(f"{kind} {seed} {number}"))
             before, began = resident_peak(reset=True), process_time()
             outcome, where = "answered", ""
             try:
-                tried.case(Random(f"{kind} {seed} {number}"))
+                use()
             except EdgeLMError as error:
                 outcome, where = "refused", type(error).__name__
             except BaseException as error:

@@ -8,7 +8,7 @@ import mmap
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -37,6 +37,9 @@ TEXTS = (
 )  # fmt: skip
 
 
+Use = Callable[[], object]
+
+
 class Kind(ABC):
     """One kind of file; `folder` is a scratch folder of the process."""
 
@@ -46,8 +49,8 @@ class Kind(ABC):
         trial.is_tried = lambda data, file: False  # what it would find is to be found by the checks alone
 
     @abstractmethod
-    def case(self, random: Random) -> None:
-        """Make one mutation and use it. Raises EdgeLMError where it is refused."""
+    def made(self, random: Random) -> Use:
+        """Make one mutation, and what uses it, which raises EdgeLMError where it is refused."""
 
 
 class _InBundle(Kind):
@@ -73,13 +76,12 @@ class _InBundle(Kind):
 
 
 class Graphs(_InBundle):
-    def case(self, random: Random) -> None:
+    def made(self, random: Random) -> Use:
         source = random.choice((ENCODER, GENERATOR))
         graph = (source / "model.onnx").read_bytes()
         changed = mutate.data(random, graph) if random.random() < 0.2 else mutate.model(random, graph)
         folder = self.put(source, {"model.onnx": changed})
-        _answers(folder, source)
-        verify_bundle(folder)
+        return lambda: (_answers(folder, source), verify_bundle(folder))
 
 
 class Tokenizers(_InBundle):
@@ -87,7 +89,7 @@ class Tokenizers(_InBundle):
         super().__init__(folder)
         self._seeds = every_tokenizer()
 
-    def case(self, random: Random) -> None:
+    def made(self, random: Random) -> Use:
         source = random.choice((ENCODER, GENERATOR))
         own = json.loads((source / "tokenizer.json").read_bytes())
         seed = random.choice((*self._seeds, own))
@@ -96,7 +98,11 @@ class Tokenizers(_InBundle):
         else:
             changed = mutate.text(mutate.tree(random, seed))
         folder = self.put(source, {"tokenizer.json": changed})
-        if seed == own:
+        return lambda: self._read(folder, source if seed == own else None)
+
+    @staticmethod
+    def _read(folder: Path, source: Path | None) -> None:
+        if source is not None:
             _answers(folder, source)
         bundle = open_bundle(folder)
         tokenizer = TextTokenizer(tokenizer_content(bundle), bundle.manifest.tokenizer)
@@ -107,18 +113,19 @@ class Tokenizers(_InBundle):
 
 
 class Goldens(_InBundle):
-    def case(self, random: Random) -> None:
+    def made(self, random: Random) -> Use:
         source = random.choice((ENCODER, GENERATOR))
         golden = (source / "golden.json").read_bytes()
         if random.random() < 0.2:
             changed = mutate.data(random, golden)
         else:
             changed = mutate.text(mutate.tree(random, json.loads(golden)))
-        verify_bundle(self.put(source, {"golden.json": changed}))
+        folder = self.put(source, {"golden.json": changed})
+        return lambda: verify_bundle(folder)
 
 
 class Manifests(_InBundle):
-    def case(self, random: Random) -> None:
+    def made(self, random: Random) -> Use:
         source = random.choice((ENCODER, GENERATOR))
         folder = self.put(source, {})
         manifest = (folder / "edgelm.json").read_bytes()
@@ -127,13 +134,13 @@ class Manifests(_InBundle):
         else:
             changed = mutate.text(mutate.tree(random, json.loads(manifest)))
         (folder / "edgelm.json").write_bytes(changed)
-        _answers(folder, source)
+        return lambda: _answers(folder, source)
 
 
 class Headers(Kind):
     """The header of a .safetensors file, and a graph that has its tensor outside."""
 
-    def case(self, random: Random) -> None:
+    def made(self, random: Random) -> Use:
         header = {"__metadata__": {"a": "b"}, "weights": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
         if random.random() < 0.3:
             text = mutate.data(random, json.dumps(header).encode())
@@ -144,6 +151,10 @@ class Headers(Kind):
             data = mutate.data(random, data) or b"\0"
         memory = mmap.mmap(-1, len(data))
         memory[:] = data
+        return lambda: self._run(memory)
+
+    @staticmethod
+    def _run(memory: mmap.mmap) -> None:
         session = create_session((DATA / "external.onnx").read_bytes(), SessionOptions(1), Weights("weights", memory))
         run(session, {"input": np.zeros(2, np.float32)}, ["output"])
 
@@ -151,7 +162,7 @@ class Headers(Kind):
 class Memories(Kind):
     """What `edgelm tune` remembers of a bundle."""
 
-    def case(self, random: Random) -> None:
+    def made(self, random: Random) -> Use:
         bundle = open_bundle(ENCODER)
         path = remember(bundle, Choice(bundle.manifest.variants[0].name, "cpu", 1), [])
         known = path.read_bytes()
@@ -160,8 +171,7 @@ class Memories(Kind):
         else:
             changed = mutate.text(mutate.tree(random, json.loads(known)))
         file_for(bundle).write_bytes(changed)
-        recall(bundle)
-        load(ENCODER)(TEXTS[0])
+        return lambda: (recall(bundle), load(ENCODER)(TEXTS[0]))
 
 
 class Checkpoints(Kind):
@@ -173,7 +183,7 @@ class Checkpoints(Kind):
 
         self._seeds = [save_bert(folder / "seed-bert"), save_gpt2(folder / "seed-gpt2")]
 
-    def case(self, random: Random) -> None:
+    def made(self, random: Random) -> Use:
         from edgelm_export.checkpoint import load_checkpoint
         from edgelm_export.checkpoint.sources import Origin
         from edgelm_export.doctor import diagnose
@@ -188,8 +198,7 @@ class Checkpoints(Kind):
             mutate.text(mutate.tree(random, json.loads(given))) if random.random() < 0.8 else mutate.data(random, given)
         )
         path.write_bytes(changed)
-        diagnose(Origin(target, None, False))
-        load_checkpoint(target)
+        return lambda: (diagnose(Origin(target, None, False)), load_checkpoint(target))
 
 
 KINDS: Mapping[str, type[Kind]] = {

@@ -158,6 +158,7 @@ _ADDED = {
     "id": _number(0, MAX_ID), "content": _text(MAX_TOKEN_CHARACTERS, 1), "single_word": _FLAG, "lstrip": _FLAG,
     "rstrip": _FLAG, "normalized": _FLAG, "special": _FLAG,
 }  # fmt: skip
+_NEEDED = {"content", "pattern", "precompiled_charsmap", "single", "vocab"}  # by the checks, or by the library
 _TOP = {"version", "truncation", "padding", "added_tokens", "model", *COMPONENTS}
 
 
@@ -251,6 +252,9 @@ def _growth(component: Mapping[str, Any]) -> float:
 
 
 def _check_fields(where: str, fields: Mapping[str, Check], value: Mapping[str, Any]) -> None:
+    absent = sorted(_NEEDED & fields.keys() - value.keys())
+    if absent:
+        raise ValueError(f"{where} has no {absent[0]}")
     strange = sorted(value.keys() - fields.keys() - {"type"})
     if strange:
         raise ValueError(f"{where} has the field {strange[0][:80]!r}, accepted are {', '.join(fields) or 'none'}")
@@ -265,7 +269,7 @@ def _check_model(model: Any) -> None:
     kind = model.get("type")
     # Files of older versions do not say which model they have; the library tells it by its fields, too.
     fits = [kind] if kind is not None else [name for name, fields in MODELS.items() if model.keys() <= fields.keys()]
-    if not fits or fits[0] not in MODELS:
+    if not fits or not isinstance(fits[0], str) or fits[0] not in MODELS:
         raise ValueError(f"the model is {str(kind)[:80]!r}, accepted are {', '.join(MODELS)}")
     _check_fields(f"the model {fits[0]}", MODELS[fits[0]], model)
 
