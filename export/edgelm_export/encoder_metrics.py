@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from edgelm_export.class_report import ClassReport, entity_metrics, label_metrics, of_classes, of_entities, of_labels
 from edgelm_export.evaluation import Each, Evaluation, Example, Metrics, nothing
 from edgelm_export.finetune.data import Row, label_id, where
+from edgelm_export.finetune.labels import label_text, same_label
 from edgelm_export.finetune.spans import Span, trimmed
 from edgelm_export.metrics import classification_metrics
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.manifest import MULTI_LABEL, REGRESSION, Manifest
 from edgelm_runtime.tasks import rows as tokens
-from edgelm_runtime.tasks.reading import Text
+from edgelm_runtime.tasks.reading import Reading, Text
 
 Infer = Callable[[tokens.Row], tokens.Values]
 Answer = tuple[str, float]  # what is compared with another model's, and its score in percent
@@ -30,10 +31,11 @@ def evaluate_encoder(model: Any, rows: Sequence[Row], infer: Infer, each: Each =
         InputError: a row's right answer is not one of the task.
     """
     kind = kind_of(model.bundle.manifest)
+    readings = [_reading(model, row) for row in rows]  # a row that is refused is named before anything is answered
     results = []
-    for row in rows:
+    for reading in readings:
         each()
-        results.append(_result(model, row, infer))
+        results.append(_result(model, reading, infer))
     if kind == "vectors":
         return _similarity(model, rows, results, infer)
     answered = [_ANSWERS[kind](model.labels, row, result) for row, result in zip(rows, results, strict=True)]
@@ -90,13 +92,21 @@ METRICS = {
 }  # fmt: skip
 
 
-def _result(model: Any, row: Row, infer: Infer) -> Any:
-    """The model's answer to a row from the outputs of ``infer``."""
+def _reading(model: Any, row: Row) -> Reading:
+    """What the model reads of a row. Raises InputError, with the row's place, for one that it does not accept."""
     pair = model.bundle.manifest.pairs
     text: Text = (str(row["text"]), str(row.get("text_pair", ""))) if pair else str(row["text"])
     if model.bundle.manifest.task == "token-classification" and "tokens" in row:
         text = {name: row[name] for name in ("tokens", "delimiter") if name in row}
-    reading = model.reader.read(text)
+    try:
+        reading: Reading = model.reader.read(text)
+    except InputError as error:
+        raise InputError(f"{where(row)}: {error}") from None
+    return reading
+
+
+def _result(model: Any, reading: Reading, infer: Infer) -> Any:
+    """The model's answer from the outputs of ``infer``."""
     return model.answer(reading, [infer(part) for part in reading.rows])
 
 
@@ -153,9 +163,13 @@ def _f1(wanted: set[Any], found: set[Any]) -> float:
 
 def _label_set(labels: Sequence[str], row: Row) -> set[str]:
     given = row["labels"]
-    if not isinstance(given, list) or not set(map(str, given)) <= set(labels):
-        raise InputError(f"labels is {str(given)[:80]!r}, a list of some of {', '.join(labels)} is needed")
-    return set(map(str, given))
+    found = [same_label(label_text(one), labels) for one in given] if isinstance(given, list) else [None]
+    known = {name for name in found if name is not None}
+    if None in found:
+        raise InputError(
+            f"{where(row)}: labels is {str(given)[:80]!r}, a list of some of {', '.join(labels)} is needed"
+        )
+    return known
 
 
 def _wanted_number(row: Row) -> float:
@@ -179,7 +193,7 @@ def _similarity(model: Any, rows: Sequence[Row], first: Sequence[Any], infer: In
 
     A row's score is its part of it: the product of its two ranks, standardised, whose mean is the correlation.
     """
-    second = [_result(model, {"text": row["text_pair"]}, infer) for row in rows]
+    second = [_result(model, _reading(model, {"text": row["text_pair"]}), infer) for row in rows]
     try:
         wanted = [float(row["score"]) for row in rows]
     except (TypeError, ValueError):

@@ -183,7 +183,7 @@ def evaluation_rows(path: Path, manifest: Manifest, serves: Sequence[str]) -> li
 
 
 def _check_labels(path: Path, rows: Sequence[Row], labels: Sequence[str]) -> None:
-    for changed in label_notes(rows):
+    for changed in label_notes(rows, labels):
         note(f"{path}: {changed}")
     wrong = [row for row in rows if not has_label(row, labels)]
     if wrong:

@@ -260,9 +260,11 @@ def test_what_is_no_label_is_refused_by_its_line(tmp_path: Path, label: Any) -> 
 
 def test_what_was_changed_in_labels_is_said() -> None:
     rows = [{"label": label} for label in ("positive ", "positive ", "１", "0")]
-    (note,) = label_notes(rows)
+    (note,) = label_notes(rows, ["positive", "1", "0"])
     assert note.endswith("'positive ' as 'positive' (2), '１' as '1' (1)")
-    assert label_notes(rows[3:]) == []
+    assert label_notes(rows[3:], ["1", "0"]) == []
+    assert label_notes([{"label": 1.0}], ["1", "0"])[0].endswith("'1.0' as '1' (1)")
+    assert label_notes([{"label": "1.0"}], ["1.0", "1.5"]) == []
 
 
 def test_a_missing_field_is_named_by_its_line(tmp_path: Path) -> None:

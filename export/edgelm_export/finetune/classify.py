@@ -13,7 +13,7 @@ from edgelm_export import class_report
 from edgelm_export.class_report import row_warnings
 from edgelm_export.finetune import data, evaluate
 from edgelm_export.finetune.base import Base, load_base
-from edgelm_export.finetune.labels import label_text
+from edgelm_export.finetune.labels import distinct, label_text
 from edgelm_export.finetune.plan import FinetuneOptions, Outcome, Prepared
 from edgelm_export.finetune.trainer import ClassifierTrainer, PaddingCollator
 from edgelm_export.metrics import classification_metrics
@@ -53,11 +53,13 @@ def prepare(options: FinetuneOptions, train: Rows, dev: Rows) -> Prepared:
     return Prepared(
         base, encoded(train, wanted[0]), encoded(dev, wanted[1]), _collator(base), ClassifierTrainer, judged,
         "accuracy", lambda found: classification_metrics(found.label_ids, found.predictions.argmax(-1)),
+        notes=data.label_notes([*train, *dev], classes),
     )  # fmt: skip
 
 
 def _any_number(options: FinetuneOptions, train: Rows, dev: Rows) -> Prepared:
     sets = [[_labels(row) for row in rows] for rows in (train, dev)]
+    distinct(set().union(*sets[0], *sets[1]))
     names = sorted(set().union(*sets[0]))
     strange = sorted(set().union(*sets[1]) - set(names))
     if not names or strange:
@@ -103,7 +105,10 @@ def _labels(row: data.Row) -> set[str]:
         raise InputError(
             f"{data.where(row)}: labels is {str(given)[:80]!r}: a list of names is needed, empty where none holds"
         )
-    return set(map(label_text, given))
+    try:
+        return set(map(label_text, given))
+    except InputError as error:
+        raise InputError(f"{data.where(row)}: {error}") from None
 
 
 def _teacher(row: data.Row, classes: Sequence[str], names: Sequence[str]) -> dict[str, list[float]]:

@@ -200,9 +200,11 @@ def _label_id(row: Row, names: Sequence[str]) -> int | None:
     return None if name is None else names.index(name)
 
 
-def label_notes(rows: Sequence[Row]) -> list[str]:
-    """What was changed in the labels of rows, in words."""
-    changed = Counter((str(row["label"]), label) for row in rows if (label := _label(row)) != str(row["label"]))
+def label_notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """What was changed in the labels of rows, in words. Raises InputError for a row without a label."""
+    read = ((str(row["label"]), _label(row)) for row in rows)
+    forms = ((given, same_label(text, names) or whole(text)) for given, text in read)
+    changed = Counter((given, text) for given, text in forms if given != text)
     listed = [f"{before!r} as {after!r} ({count})" for (before, after), count in changed.most_common(SHOWN)]
     more = f", and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
     return [f"labels were read without spaces and in one form: {', '.join(listed)}{more}"] if listed else []

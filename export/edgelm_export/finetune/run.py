@@ -46,7 +46,7 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     prepared = _prepare(options, train_rows, dev_rows)
     trainer = _train(options, prepared, state)
     outcome = prepared.evaluate(trainer)
-    notes = (*prepared.base.notes, *prepared.notes, *_notes(trainer, train_rows, dev_rows))
+    notes = (*prepared.base.notes, *prepared.notes, *_notes(trainer, dev_rows))
     report = FinetuneReport(
         options.out, options.task, len(train_rows), len(dev_rows), outcome, notes, prepared.aggregation
     )
@@ -54,9 +54,9 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     return report
 
 
-def _notes(trainer: Trainer, train: Sequence[data.Row], dev: Sequence[data.Row]) -> tuple[str, ...]:
+def _notes(trainer: Trainer, dev: Sequence[data.Row]) -> tuple[str, ...]:
     """What the figures do not say by themselves."""
-    notes = data.label_notes([row for row in (*train, *dev) if "label" in row])
+    notes = []
     if trainer.state.global_step < trainer.state.max_steps:
         notes.append(
             f"stopped early, at step {trainer.state.global_step} of {trainer.state.max_steps}: the development metric "
