@@ -21,6 +21,7 @@ MEASUREMENTS = (
     "outliers",
     "search",
     "families",
+    "zoo",
     "network",
     "neighbour",
 )

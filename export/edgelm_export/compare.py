@@ -11,8 +11,9 @@ from typing import Any
 from edgelm_export import taskmetrics
 from edgelm_export.evaluation import Evaluation, Metrics
 from edgelm_export.metrics import format_table
-from edgelm_export.sides import Speed, check_token_ids, in_turns, open_sides, served
+from edgelm_export.sides import Speed, in_turns, open_sides, read_otherwise, served, text_parity_of
 from edgelm_export.taskmetrics import Difference
+from edgelm_export.text_parity import TextParity
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.visible import visible
 
@@ -47,6 +48,8 @@ class Comparison:
     changes: Sequence[Change]
     bytes: tuple[int, int]
     speeds: tuple[Speed, Speed]
+    read_otherwise: Sequence[str] = ()
+    text_parity: TextParity | None = None
 
     @property
     def worse(self) -> int:
@@ -61,6 +64,18 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """The comparison as plain values for JSON."""
         return {**asdict(self), "worse": self.worse, "better": self.better}
+
+    def _texts(self) -> list[str]:
+        """What became of raw texts, where transformers answers for one of the two."""
+        found = []
+        if self.read_otherwise:
+            text = visible(self.read_otherwise[0][:_SHOWN_CHARACTERS])
+            found.append(
+                f"{len(self.read_otherwise)} rows are read as other tokens than by transformers, such as {text}"
+            )
+        if self.text_parity is not None:
+            found.append(self.text_parity.table())
+        return found
 
     def table(self) -> str:
         """The comparison for a person."""
@@ -79,6 +94,7 @@ class Comparison:
             f"{self.rows} rows, the same answer on {self.agreement:.2%}. B is worse on {self.worse}, better on "
             f"{self.better}, different and equally good on {same}.",
             *map(_shown, self.changes[:SHOWN]),
+            *self._texts(),
         ]
         return "\n\n".join(parts)
 
@@ -99,8 +115,9 @@ def compare(a: Path, b: Path, eval_file: Path) -> Comparison:
     sides = open_sides(a, b)
     serves = served(*sides)
     rows = taskmetrics.evaluation_rows(eval_file, sides[0].bundle.manifest, serves)
+    otherwise: list[str] = []
     for side in sides:
-        check_token_ids(side, [str(row.get("text", "")) for row in rows])
+        otherwise += read_otherwise(side, [str(row.get("text", "")) for row in rows])
     whole = [side.evaluate(serves, rows) for side in sides]
     first, second = whole[0].shared(whole[1]), whole[1].shared(whole[0])
     if not first.examples:
@@ -115,6 +132,8 @@ def compare(a: Path, b: Path, eval_file: Path) -> Comparison:
         changes=changes,
         bytes=(sides[0].bytes, sides[1].bytes),
         speeds=in_turns(sides, first.examples),
+        read_otherwise=otherwise,
+        text_parity=text_parity_of(sides),
     )
 
 

@@ -13,6 +13,8 @@ from edgelm_export import taskmetrics
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.evaluation import Evaluation, Example
 from edgelm_export.finetune.data import Row
+from edgelm_export.text_parity import TextParity
+from edgelm_export.text_parity.own import OwnTokenizer, own_reader
 from edgelm_runtime.bundle import Bundle, open_bundle
 from edgelm_runtime.errors import BundleNotFound, InputError
 from edgelm_runtime.fields import MANIFEST_NAME
@@ -64,12 +66,13 @@ class Side:
             return model if reads else lambda text: _generated(model, str(text))
         from edgelm_export.graph_reference import reference_of
 
-        reference = reference_of(self.checkpoint)
+        reference, read = reference_of(self.checkpoint), own_reader(self.checkpoint)
         if reads:
-            return lambda text: reference.logits(model.reader.read(text).rows)
+            reader = read.reader(model)
+            return lambda text: reference.logits(reader.read(text).rows)
 
         def answer(text: Text) -> object:
-            prompt = model.tokenize(str(text))
+            prompt = read.prompt(model, str(text))
             options = model.options(max_new_tokens=_room(model, prompt), temperature=0.0, num_beams=1)
             return reference.greedy(prompt, options, ())
 
@@ -144,19 +147,36 @@ def served(a: Side, b: Side) -> tuple[str, ...]:
     return tuple(task for task in a.bundle.manifest.serves if task in b.bundle.manifest.serves)
 
 
-def check_token_ids(side: Side, texts: Sequence[str]) -> None:
-    """Raise InputError where a checkpoint reads a text as other token ids than the bundle that it is compared with."""
+def read_otherwise(side: Side, texts: Sequence[str]) -> list[str]:
+    """The texts that transformers' tokenizer of a checkpoint reads as other token ids than the bundle.
+
+    Raises:
+        InputError: most of them: the bundle was made from another checkpoint.
+    """
     if side.checkpoint is None:
-        return
-    manifest = side.bundle.manifest
-    mine = TextTokenizer(side.checkpoint.tokenizer_json, side.checkpoint.tokenizer)
-    other = TextTokenizer(tokenizer_content(side.bundle), manifest.tokenizer)
-    for text in texts:
-        if mine.encode(text) != other.encode(text):
-            raise InputError(
-                f"{side.folder} reads {text[:80]!r} as other token ids than {side.bundle.path}: "
-                "compared are a bundle and the checkpoint that it was made from"
-            )
+        return []
+    mine = OwnTokenizer(side.checkpoint)
+    other = TextTokenizer(tokenizer_content(side.bundle), side.bundle.manifest.tokenizer)
+    found = [text for text in texts if mine.encode(text) != other.encode(text)]
+    if found and 2 * len(found) > len(texts):
+        raise InputError(
+            f"{side.folder} reads {found[0][:80]!r} as other token ids than {side.bundle.path}, and {len(found)} of "
+            f"{len(texts)} texts in all: compared are a bundle and the checkpoint that it was made from"
+        )
+    return found
+
+
+def text_parity_of(sides: tuple[Side, Side]) -> TextParity | None:
+    """Raw texts answered by a checkpoint in transformers, and by the bundle beside it; None of two bundles."""
+    from edgelm_export import text_parity
+    from edgelm_export.graph_reference import reference_of
+
+    for side in sides:
+        if side.checkpoint is not None:
+            manifest = side.bundle.manifest
+            gate = text_parity.ask(side.checkpoint, manifest, reference_of(side.checkpoint))
+            return gate.compare(side.bundle.path, manifest.variants[0].precision)
+    return None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from edgelm_export.goldens import fits
 from edgelm_export.metrics import first_sentence, format_table, repeats_ngram, rouge_l
 from edgelm_export.notes import note
 from edgelm_export.significance import bootstrap_interval, mcnemar_exact, paired_permutation
+from edgelm_export.text_parity.own import own_reader
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import Manifest
@@ -124,16 +125,21 @@ def evaluate_bundle(folder: Path, serves: Sequence[str], rows: Sequence[Row], ea
 def evaluate_checkpoint(
     checkpoint: Checkpoint, folder: Path, serves: Sequence[str], rows: Sequence[Row], each: Each = nothing
 ) -> Evaluation:
-    """The same metrics of the checkpoint in torch, on the token ids that the bundle in ``folder`` reads."""
+    """The same metrics of the checkpoint in torch, on the token ids of transformers' own tokenizer.
+
+    The bundle in ``folder`` says what is read in windows, and what the outputs mean.
+    """
     from edgelm_export.graph_reference import reference_of
 
-    reference = reference_of(checkpoint)
+    reference, read = reference_of(checkpoint), own_reader(checkpoint)
     if serves[0] in ENCODERS:
-        return evaluate_encoder(load(folder, task=serves[0]), rows, lambda row: reference.logits([row])[0], each)
+        model = load(folder, task=serves[0])
+        model.reader = read.reader(model)
+        return evaluate_encoder(model, rows, lambda row: reference.logits([row])[0], each)
 
     def answer(model: Any, pair: Pair) -> Answer:
         each()
-        prompt, options = model.tokenize(pair.source), model.options(temperature=0.0, num_beams=1)
+        prompt, options = read.prompt(model, pair.source), model.options(temperature=0.0, num_beams=1)
         limit = model.generator.room(len(model.generator.begin(prompt)), options)
         options, guide = replace(options, max_new_tokens=limit), model.guide(pair.source, options)
         ids = reference.greedy(prompt, options, checkpoint.tokenizer.eos_ids, guide)

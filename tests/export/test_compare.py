@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from scipy.stats import spearmanr
+from transformers import pipeline
 
 from edgelm.cli import cli
 from edgelm_export import compare as compare_module
@@ -102,6 +103,23 @@ def test_a_bundle_beside_its_checkpoint(bundles: tuple[Path, Path], bert_folder:
     assert found.bytes[0] == (bert_folder / "model.safetensors").stat().st_size
     assert found.metrics[1]["accuracy"] == pytest.approx(100 * 20 / 41)
     assert all(speed.load_ms > 0 and speed.answer_ms > 0 for speed in found.speeds)
+
+
+def test_torch_reads_texts_by_its_own_tokenizer(bert_folder: Path, tmp_path: Path) -> None:
+    export(ExportOptions(bert_folder, tmp_path / "bundle", precision="fp32", special_tokens="text"))
+    texts = [*REVIEWS["en"][:7], *(f"{one} [SEP] {one}" for one in REVIEWS["en"][7:10])]
+    data = [{"text": text, "label": index % 2} for index, text in enumerate(texts)]
+    found = compare(bert_folder, tmp_path / "bundle", write_rows(tmp_path / "dev.jsonl", data))
+    assert found.read_otherwise == texts[7:]
+    own, model = pipeline("text-classification", model=str(bert_folder)), load(tmp_path / "bundle")
+    right = [own(row["text"])[0]["label"] == ("negative", "positive")[row["label"]] for row in data]
+    assert found.metrics[0]["accuracy"] == pytest.approx(100 * sum(right) / len(right))
+    assert model(texts[8]).scores != pytest.approx(load(tmp_path / "bundle", special_tokens="parse")(texts[8]).scores)
+    assert found.text_parity is not None
+    assert found.text_parity.same < found.text_parity.texts
+    shown = found.table()
+    assert "3 rows are read as other tokens than by transformers, such as" in shown
+    assert "NONE: other tokens are read" in shown
 
 
 def test_a_writer_beside_its_checkpoint(writer: tuple[Path, Path], tmp_path: Path) -> None:

@@ -163,3 +163,15 @@ def test_a_step_knows_how_near_a_tie_is() -> None:
     assert step().distance(same) == pytest.approx(0.0)
     assert step().distance(np.eye(12)[4]) == pytest.approx(0.5)
     assert step().distance(np.eye(12)[2]) == pytest.approx(0.9)
+
+
+def test_the_rules_of_a_generation_config_are_part_of_the_answer(tmp_path: Path) -> None:
+    folder = tiny.save_gpt2(tmp_path / "checkpoint", tiny.gpt2(spread=0.3), {"summary": "{text}<|answer|>"})
+    rules = {
+        "stop_strings": ["a", "的"], "repetition_penalty": 1.4, "no_repeat_ngram_size": 2, "min_new_tokens": 3,
+        "suppress_tokens": [40, 41, 42], "eos_token_id": 0,
+    }  # fmt: skip
+    (folder / "generation_config.json").write_text(json.dumps(rules), "utf-8")
+    found = export(ExportOptions(folder, tmp_path / "bundle", precision="fp32")).text_parity
+    assert found is not None
+    assert found.same == found.texts >= 10

@@ -26,6 +26,7 @@ FIGURES = {
     "overhead": {"sentiment: timings / none", "description: inside model.profile() / none"},
     "export_cost": {"export", "export, peak / checkpoint"},
     "outliers": {"accuracy, int8 - torch", "perplexity, int8 / torch - 1", "distance of the function after spreading"},
+    "zoo": {"same answers, all checkpoints"},
     "families": {"gpt2: largest error, float32", "gpt2: same choice, int8"},
     "search": {"sentiment: drop", "sentiment: time, auto / all int8", "sentiment: float32 / size"},
     "neighbour": {"idle model, CPU", "frame p99, beside answers at low priority"},
@@ -47,7 +48,7 @@ def smoke(name: str, *options: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", MEASUREMENTS)
 def test_a_measurement_runs_and_says_what_it_promises(name: str) -> None:
-    if name in ("export_cost", "outliers", "search", "families") and importlib.util.find_spec("torch") is None:
+    if name in ("export_cost", "outliers", "search", "families", "zoo") and importlib.util.find_spec("torch") is None:
         pytest.skip("edgelm[export] is not installed")
     report = smoke(name)
     assert report["benchmark"] == name

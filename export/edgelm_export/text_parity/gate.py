@@ -21,6 +21,7 @@ from edgelm_runtime.errors import InputError, ParityError
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import Manifest
 from edgelm_runtime.tasks.reading import Text
+from edgelm_runtime.visible import visible
 
 ORDINARY = 18  # of the verification inputs of a task
 LARGE = 500_000_000  # parameters, above which torch takes seconds for an answer: fewer texts then
@@ -54,8 +55,17 @@ class TextParity:
     def summary(self) -> str:
         """One line for a person."""
         other = self.texts - self.same
-        explained = f", {other} differ within the tolerance" if other else ""
+        explained = f", {other} differ" if other else ""
         return f"{self.same} of {self.texts} raw texts as {', '.join(self.answered_by)}{explained}"
+
+    def table(self) -> str:
+        """The line, and the differences, both answers of each."""
+        shown = [
+            f"  text          {visible(one.text)}\n  transformers  {visible(one.transformers)}\n"
+            f"  bundle        {visible(one.bundle)}\n  why           {visible(one.why)}"
+            for one in self.explained
+        ]
+        return "\n\n".join([f"From text to answer: {self.summary()}.", *shown])
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest's `quality`."""
@@ -80,6 +90,17 @@ class Gate:
         by = tuple(dict.fromkeys(one.how for one in self.asked))
         return TextParity(len(verdicts), len(verdicts) - len(others), others[:_SHOWN], self.left_out, by)
 
+    def compare(self, folder: Path, precision: str) -> TextParity:
+        """As ``measure``, with the differences that nothing explains among the others, the first of all."""
+        verdicts = self.verdicts(folder, precision)
+        others = [(one, verdict) for one, verdict in verdicts if not verdict.same]
+        shown = [
+            Difference(str(one.text)[:200], verdict.expected, verdict.found, verdict.why or f"NONE: {verdict.problem}")
+            for one, verdict in sorted(others, key=lambda each: bool(each[1].why))[:_SHOWN]
+        ]
+        by = tuple(dict.fromkeys(one.how for one in self.asked))
+        return TextParity(len(verdicts), len(verdicts) - len(others), shown, self.left_out, by)
+
     def verdicts(self, folder: Path, precision: str, each: Each = nothing) -> list[tuple[Asked, Verdict]]:
         """Every text with what became of it."""
         worst, exact = TOLERANCES[precision].worst, precision == "fp32"
@@ -99,7 +120,7 @@ def _difference(asked: Asked, verdict: Verdict, precision: str) -> Difference:
         return Difference(str(asked.text)[:200], verdict.expected, verdict.found, verdict.why)
     raise ParityError(
         f"the {precision} bundle does not answer {str(asked.text)[:200]!r} as {asked.how}: {verdict.problem}.\n"
-        f"  transformers: {verdict.expected}\n  bundle:       {verdict.found}\n"
+        f"  transformers: {visible(verdict.expected)}\n  bundle:       {visible(verdict.found)}\n"
         "Nothing was written; try --precision fp32, and where that differs, too, report it with the checkpoint"
     )
 

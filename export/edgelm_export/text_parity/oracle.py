@@ -22,6 +22,7 @@ from edgelm_runtime.tasks.reading import Reader, Text
 from edgelm_runtime.tasks.rows import Row
 
 Logits = NDArray[np.float32]
+_OF_TOKENS = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias")
 
 
 class EncoderOracle:
@@ -182,6 +183,8 @@ class GeneratorOracle:
             raise LeftOut("longer than the context")
         if self._own.splits and self._own.has_special(source, template):
             raise LeftOut("special tokens in it, which are characters for the bundle")
+        if self._cut and any(self._manifest.generation.get(name) for name in _OF_TOKENS):
+            raise LeftOut("rules on tokens, which transformers has for the whole vocabulary alone")
         with quiet():
             made = self._model.generate(torch.tensor([ids]), **self._options(len(ids)))
         forced = len(self._start[1:])
@@ -189,8 +192,11 @@ class GeneratorOracle:
         steps = [_step(*each) for each in zip(tokens, made.logits[forced:], made.scores[forced:], strict=True)]
         ends = self._ends()
         end = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
+        answer = self._own.decode(tokens[:end])
+        stops = [answer.index(stop) for stop in self._manifest.generation.get("stop", ()) if stop in answer]
         return Asked(
-            task, text, "transformers' generate", ids, self._own.decode(tokens[:end]), steps=steps, tokens=tokens[:end],
+            task, text, "transformers' generate", ids, answer[: min(stops, default=len(answer))], steps=steps,
+            tokens=tokens[:end],
             options=self._rules(),
         )  # fmt: skip
 
@@ -209,6 +215,8 @@ class GeneratorOracle:
         if "suppress_tokens" not in self._manifest.generation:  # then a bundle never writes special tokens
             unsaid = set(self._own.kept(list(self._own.special.values()))) - self._ends()
             options["suppress_tokens"] = sorted(unsaid) or None
+        if self._model.generation_config.stop_strings:
+            options["tokenizer"] = self._own.tokenizer
         decoder = self._manifest.decoder
         if self._cut and decoder is not None:  # the ids of the configuration are of the whole vocabulary
             options |= {"decoder_start_token_id": decoder.start_id, "forced_bos_token_id": decoder.forced_bos_id}

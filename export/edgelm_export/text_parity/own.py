@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,33 @@ from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.checkpoint.sentence import read_sentence
 from edgelm_export.text_parity.asked import LeftOut
 from edgelm_runtime.manifest import PROMPT_FIELD, TEXT
+from edgelm_runtime.tasks.attributes import canonical, parse
+from edgelm_runtime.tasks.reading import Reader
 from edgelm_runtime.tokenizer import Encoded
+
+
+@dataclass(frozen=True)
+class OwnReader:
+    """What a checkpoint in torch reads for a text: by its own tokenizer, or by a bundle's where ``own`` is None."""
+
+    own: OwnTokenizer | None
+
+    def reader(self, model: Any) -> Reader:
+        """What reads texts for an encoder as the bundle of ``model`` does, in windows and pairs."""
+        return model.reader if self.own is None else Reader(model.bundle.manifest, self.own)
+
+    def prompt(self, model: Any, text: str) -> list[int]:
+        """The ids of a generator's prompt for a text."""
+        if self.own is None:
+            return list(model.tokenize(text))
+        manifest = model.bundle.manifest
+        source = canonical(parse(text)) if model.task == "description" else text
+        return self.own.encode_prompt(manifest.prompts[model.task], source, encoder=manifest.decoder is not None)
+
+
+def own_reader(checkpoint: Checkpoint) -> OwnReader:
+    """Of a cut vocabulary it is the bundle's tokenizer that reads: transformers has none for it."""
+    return OwnReader(None if checkpoint.kept_ids is not None else OwnTokenizer(checkpoint))
 
 
 class OwnTokenizer:
