@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,6 +28,8 @@ GENERATION = (
     "temperature",
     "top_k",
     "top_p",
+    "min_p",
+    "typical_p",
     "repetition_penalty",
     "no_repeat_ngram_size",
     "coverage_bonus",
@@ -168,6 +170,8 @@ def _flags(names: Iterable[str]) -> str:
 @click.option("--temperature", type=float, help="0 always takes the most probable token; above 0 samples.")
 @click.option("--top-k", type=int, help="Sample from the K most probable tokens; 0 is all.")
 @click.option("--top-p", type=float, help="Sample from the most probable tokens that add up to P.")
+@click.option("--min-p", type=float, help="Sample from tokens with at least P times the highest probability; 0 is all.")
+@click.option("--typical-p", type=float, help="Sample from the most typical tokens that add up to P; 1 is all.")
 @click.option("--repetition-penalty", type=float, help="Above 1 makes tokens already used less probable.")
 @click.option("--no-repeat-ngram-size", type=int, help="Repeat no sequence of N tokens; 0 allows all.")
 @click.option("--coverage-bonus", type=float, help="How much a description leans to naming every value; 0 is off.")
@@ -245,10 +249,13 @@ def _load(request: Request) -> Model:
 
 
 def _allowed(task: str) -> frozenset[str]:
-    """The options that a single request may have."""
+    """The options that a single request may have; those that are lists of token ids have no flag."""
+    from edgelm_runtime.generate.options import GenerationOptions
+
     if task in ENCODERS:
         return frozenset(["prompt_name"] if task == "embed" else [])
-    return frozenset(GENERATION) - ({"variants"} if task != "description" else set())
+    names = {one.name for one in fields(GenerationOptions)} - {"ignore_eos"}  # that one is for benchmarks
+    return frozenset(names | ({"variants"} if task == "description" else set()))
 
 
 def _inputs(request: Request) -> Item | Iterable[Inputs]:

@@ -238,8 +238,14 @@ def test_every_generation_option_is_offered() -> None:
 
     from edgelm_runtime.generate.options import GenerationOptions
 
-    names = {field.name for field in fields(GenerationOptions)} - {"ignore_eos"}  # that one is for benchmarks
-    assert set(run.GENERATION) == names | {"variants"}
+    # Of a checkpoint's generation_config.json, or of a program's request: token ids, and lengths with the prompt's.
+    unoffered = {
+        "suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias", "min_length", "max_length",
+        "penalize_prompt", "ignore_eos",
+    }  # fmt: skip
+    names = {field.name for field in fields(GenerationOptions)}
+    assert unoffered < names
+    assert set(run.GENERATION) == names - unoffered | {"variants"}
     offered = {parameter.name for parameter in run.command.params}
     assert set(run.GENERATION) <= offered
 
