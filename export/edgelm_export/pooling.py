@@ -66,7 +66,8 @@ def append_vector(graph: ir.Graph, states: ir.Value, wanted: Wanted) -> ir.Value
 def _layer(nodes: Nodes, x: ir.Value, layer: VectorLayer, index: int, linear: Linear) -> ir.Value:
     if isinstance(layer, Dense):
         made = linear(x, layer.weight, layer.bias, layer.name)
-        made = nodes.one(DENSE_ACTIVATIONS[layer.activation], [made])
+        for kind in DENSE_ACTIVATIONS[layer.activation]:
+            made = nodes.one(kind, [made])
         if not layer.residual:
             return made
         beside = x if layer.projection is None else linear(x, layer.projection, None, f"{layer.name}_residual")

@@ -237,3 +237,20 @@ def test_safetensors_come_before_pickles(folder: Path, tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Runs()))
     with opened(Origin(folder, allow_pickle=True), tmp_path) as found:
         assert found.folder == folder
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({3: torch.ones(2)}, "something else than tensors by name"),
+        ({"a": torch.ones(2).to_sparse()}, "something else than tensors by name"),
+        ({"a": torch.empty(2, device="meta")}, "something else than tensors by name"),
+        ({"a": torch.ones(1).expand(1 << 40)}, "'a' has more numbers than the file"),
+    ],
+)
+def test_tensors_that_are_none_to_write_are_refused(
+    folder: Path, tmp_path: Path, tensors: dict[Any, torch.Tensor], message: str
+) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    assert message in _refusal(Origin(folder, allow_pickle=True), tmp_path)

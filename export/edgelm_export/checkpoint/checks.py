@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from edgelm_export import families
 from edgelm_export.architecture import ONNX_FILES, ORIGINS, graph_file, graph_kind, is_onnx
+from edgelm_export.checkpoint import setfit
 from edgelm_export.checkpoint.config import own_code, read_json, readable_folder, reason_of
 from edgelm_export.checkpoint.crossencoder import is_marked
 from edgelm_export.checkpoint.ends import absent_ends
@@ -128,7 +129,10 @@ def _task(reading: Reading) -> str:
     given = {name: prompt for name, prompt in spec.prompts.items() if prompt}
     parts += [f"the prompt {name!r} ({prompt!r})" for name, prompt in given.items()]
     parts += [f"{spec.default_prompt_name!r} by default"] if spec.prompt else []
-    return f"{reading.task} with {', '.join(parts)}"
+    found = f"{reading.task} with {', '.join(parts)}"
+    if reading.unread_head:
+        raise Note(f"{found}; SetFit's classifier is there and not used: {setfit.HEAD} is read with --allow-pickle")
+    return found
 
 
 def _classifier(reading: Reading) -> str:

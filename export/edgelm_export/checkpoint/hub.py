@@ -15,10 +15,12 @@ _OF_A_MODEL = (
 _PICKLES_OF_A_MODEL = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 _MODULE = "[0-9]_*"  # the folder of a module of sentence-transformers
 READ = (
-    *_OF_A_MODEL, *(f"{_MODULE}/{name}" for name in _OF_A_MODEL), "modules.json", "adapter_model.safetensors",
+    *_OF_A_MODEL, *(f"{_MODULE}/{name}" for name in _OF_A_MODEL), "modules.json", "config_sentence_transformers.json",
+    "config_setfit.json", "adapter_model.safetensors",
     "chat_template.jinja", "prompts.json",
 )  # fmt: skip
-PICKLES = (*_PICKLES_OF_A_MODEL, *(f"{_MODULE}/{name}" for name in _PICKLES_OF_A_MODEL), "adapter_model.bin")
+PICKLES = (*_PICKLES_OF_A_MODEL, *(f"{_MODULE}/{name}" for name in _PICKLES_OF_A_MODEL), "adapter_model.bin",
+           "model_head.pkl")  # fmt: skip
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
 _GRAPHS = ("model.onnx", "model.onnx_data", "model.onnx.data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from edgelm_export.checkpoint.config import read_json
+from edgelm_export.checkpoint.config import read_json, reason_of
 from edgelm_export.checkpoint.hub import READ
 from edgelm_export.checkpoint.sentence import module_folders
 from edgelm_runtime.errors import UnsupportedCheckpoint
@@ -75,14 +76,25 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         loaded = _load(path)
     except pickle.UnpicklingError as error:
         raise UnsupportedCheckpoint(
-            f"{path}: the pickle asks for code to be run, or for more than tensors, and is refused "
-            f"({_first_sentence(error)}); save it as safetensors where you trust it"
+            f"{path}: the pickle asks for code to be run, or for more than tensors, and is refused{_asked(error)}; "
+            "save it as safetensors where you trust it"
         ) from error
     except Exception as error:  # torch raises whatever its readers raise
-        raise UnsupportedCheckpoint(f"{path}: not a whole pickle of torch ({_first_sentence(error)})") from error
-    if not isinstance(loaded, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in loaded.values()):
+        raise UnsupportedCheckpoint(f"{path}: not a whole pickle of torch ({reason_of(error)})") from error
+    if not isinstance(loaded, dict) or not all(map(_is_named_tensor, loaded.items())):
         raise UnsupportedCheckpoint(f"{path}: holds something else than tensors by name; save the model's state_dict")
+    # One number may stand for a terabyte of them, which would be written.
+    wide = [name for name, tensor in loaded.items() if tensor.nbytes > tensor.untyped_storage().nbytes()]
+    if wide:
+        raise UnsupportedCheckpoint(f"{path}: {wide[0][:80]!r} has more numbers than the file; save the model again")
     return loaded
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    """Whether it is a name and plain numbers: neither sparse nor quantized, nor without any."""
+    name, tensor = item
+    plain = isinstance(name, str) and isinstance(tensor, torch.Tensor)
+    return plain and tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
 
 
 def _load(path: Path) -> Any:
@@ -90,5 +102,7 @@ def _load(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
-def _first_sentence(error: Exception) -> str:
-    return " ".join(str(error).split()).partition(". ")[0][:200]
+def _asked(error: Exception) -> str:
+    """The name that a pickle asked for, where torch says it."""
+    found = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
+    return f" ({found[1]})" if found else ""

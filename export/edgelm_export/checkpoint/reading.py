@@ -10,7 +10,7 @@ from typing import Any
 
 from edgelm_export import families
 from edgelm_export.architecture import GraphSource, architecture_of, is_onnx, tasks_of
-from edgelm_export.checkpoint import text2text
+from edgelm_export.checkpoint import setfit, text2text
 from edgelm_export.checkpoint.config import (
     hidden_size,
     problem_type_of,
@@ -23,7 +23,7 @@ from edgelm_export.checkpoint.generation import causal_defaults
 from edgelm_export.checkpoint.labels import label_names, labels_of
 from edgelm_export.checkpoint.layers import read_layers
 from edgelm_export.checkpoint.loading import reads_forward
-from edgelm_export.checkpoint.sentence import CROSS_ENCODER, Sentence, read_sentence
+from edgelm_export.checkpoint.sentence import CROSS_ENCODER, SETFIT, Sentence, read_sentence
 from edgelm_export.checkpoint.task import task_of
 from edgelm_export.checkpoint.tensors import Comparison, compare, unwrapped
 from edgelm_export.checkpoint.tokenizer import ReadTokenizer, read_tokenizer, with_ends
@@ -82,7 +82,17 @@ class Reading:
     def task(self) -> str:
         """Hugging Face's name of the task."""
         served = tasks_of(self.folder, self.config)
+        if self.unread_head and self.asked_task not in (None, "feature-extraction"):
+            raise UnsupportedCheckpoint(
+                f"{self.root}: SetFit's classifier is in {setfit.HEAD}, a pickle: give --allow-pickle, which reads its "
+                "numbers and runs nothing; or --task embed for the vectors without it"
+            )
         return task_of(self.config, served, self.asked_task, None if self.sentence is None else self.sentence.task)
+
+    @property
+    def unread_head(self) -> bool:
+        """Whether there is a classifier of SetFit's, which nobody has allowed to be read."""
+        return self.sentence is not None and self.sentence.kind != SETFIT and setfit.is_setfit(self.root)
 
     @property
     def model_task(self) -> str:

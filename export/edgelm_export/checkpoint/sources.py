@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgelm_export.checkpoint import adapters, hub, pickles
+from edgelm_export.checkpoint import adapters, hub, pickles, setfit
 from edgelm_export.checkpoint.config import readable_folder
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
@@ -50,16 +50,20 @@ def opened(origin: Origin, scratch: Path) -> Iterator[Opened]:
     how = "a folder" if folder == origin.place else "of the hub"
     adapter = adapters.is_adapter(folder)
     pickled = origin.allow_pickle and pickles.is_pickled(folder)
+    headed = origin.allow_pickle and setfit.has_head(folder)
     if origin.base is not None and not adapter:
         raise UnsupportedCheckpoint(f"{folder} is no adapter (no {adapters.CONFIG}); leave out --base")
-    if not adapter and not pickled:
+    if not (adapter or pickled or headed):
         yield Opened(folder, how)
         return
     with _folder_in(scratch) as temporary:
         # The name stays: it is what errors and the manifest say.
         into = Path(temporary) / origin.place.resolve().name
-        if pickled:
-            yield Opened(pickles.unpickle(folder, into), f"{how}, its pickles read as tensors")
+        if pickled or headed:
+            copy = pickles.unpickle(folder, into)
+            if headed:
+                setfit.add_head(folder, copy)
+            yield Opened(copy, f"{how}, {'its classifier' if headed else 'its pickles'} read as tensors")
         else:
             yield _merged(origin, folder, into)
 

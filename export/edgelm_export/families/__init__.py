@@ -31,9 +31,10 @@ class Weights(Protocol):
         """Whether the checkpoint has that tensor."""
 
 
-# By torch's class: the operator of ONNX.
-DENSE_ACTIVATIONS: Mapping[str, str] = {
-    "Identity": "Identity", "Tanh": "Tanh", "ReLU": "Relu", "GELU": "Gelu", "Sigmoid": "Sigmoid",
+# By torch's class: the operators of ONNX, one after the other.
+DENSE_ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
+    "Identity": ("Identity",), "Tanh": ("Tanh",), "ReLU": ("Relu",), "GELU": ("Gelu",), "Sigmoid": ("Sigmoid",),
+    "LogSigmoid": ("Neg", "Softplus", "Neg"),
 }  # fmt: skip
 # As sentence-transformers calls them.
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
