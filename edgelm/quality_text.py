@@ -24,6 +24,11 @@ PARITY = {
     "cached": "share of greedy tokens as without the cache",
     "worst_input": "worst input",
 }
+# The same of `text_parity`.
+TEXTS = {
+    "texts": "texts", "same": "with the answer of transformers", "answered_by": "answered there by",
+    "left_out": "not compared, by the reason",
+}  # fmt: skip
 DIFFERENCE = ("metric", "rows", "before", "after", "difference", "interval", "p", "test")
 _LONGEST = 60
 
@@ -41,6 +46,10 @@ def _parts(manifest: Manifest) -> Iterator[str]:
     yield f"{manifest.name} {manifest.version}"
     if any(parities.values()):
         yield "\nagainst the checkpoint in torch\n" + _columns(parities, PARITY)
+    texts = quality.pop("text_parity", {})
+    if isinstance(texts, Mapping) and texts:
+        rows = [[meaning, _value(texts.get(name, ""))] for name, meaning in TEXTS.items()]
+        yield "\nraw texts against transformers\n" + format_table(rows, ("", manifest.variants[0].name))
     if _is_table(metrics) and metrics:
         yield f"\nmetrics, in percent, on {inline(quality.pop('metrics_on', 'rows that are not named'))}\n" + _columns(
             metrics, {}

@@ -102,10 +102,10 @@ class TextTokenizer:
         self._marker = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
         self._names = {index: name for name, index in self._markers.items()}
         self._unknown = self._unknown_id()
-        prefix = self.encode_parts("a").prefix
-        self._first = self._tokenizer.id_to_token(prefix[0]) if prefix else None
         self._literal: _Literal | None = None
         self._lock = Lock()
+        prefix = self.encode_parts("a").prefix
+        self._first = self._tokenizer.id_to_token(prefix[0]) if prefix else None
         self.vocab_size = self._tokenizer.get_vocab_size()
         self.joining = Joining.of(self._tokenizer.decoder)
         self.joins_bytes = self.joining.by == "bytes"
@@ -197,7 +197,7 @@ class TextTokenizer:
         that itself, as chats do, gets nothing around it, unless it is for an `encoder`. In "text" the special tokens
         are those of the template alone, whatever the text holds.
         """
-        before, _, after = PROMPT_FIELD.split(template)
+        before, _, after = [*PROMPT_FIELD.split(template), "", ""][:3]
         text = clean(text)
         prompt, around = before + text + after, encoder or not self._begins_itself(before)
         encoding = self._tokenizer.encode(prompt, add_special_tokens=around)
@@ -316,7 +316,8 @@ class _Literal:
             index for name, index in special.items() if index in tokenizer.encode(name, add_special_tokens=False).ids
         }
         if unknown is None and found:
-            unknown = tokenizer.encode("\U0010fffd", add_special_tokens=False).ids[-1]
+            ids = tokenizer.encode("\U0010fffd", add_special_tokens=False).ids
+            unknown = next((index for index in ids[::-1] if index not in found), 0)
         self._instead = dict.fromkeys(found, unknown)
 
     def encode(self, text: str, pair: str | None, around: bool) -> tuple[Any, list[int]]:

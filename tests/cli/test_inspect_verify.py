@@ -151,6 +151,13 @@ QUALITY = {
     "metrics_on": "dev.jsonl",
     "differences": [{"metric": "accuracy", "rows": 3858, "difference": 0.0777, "interval": [-0.05, 0.2], "p": 0.25}],
     "variants": {"qdq-int8": {"inputs": 36, "worst": 0.05}},
+    "text_parity": {
+        "texts": 29,
+        "same": 28,
+        "explained": [{"why": "x"}],
+        "left_out": {"cut": 2},
+        "answered_by": ["torch"],
+    },
     "calibrated on": "our own texts",
 }
 
@@ -163,6 +170,7 @@ def test_quality_is_told_as_tables(tiny_classifier: Path) -> None:
     assert ["distance of probabilities, worst", "0.02233", "0.05"] in cells
     assert ["KL divergence in nats, mean", "0.0001"] in cells
     assert ["new\\x1b", "1"] in cells
+    assert ["with the answer of transformers", "28"] in cells
     assert ["accuracy", "92.07", "92.15"] in cells
     assert ["same answer as torch", "99.9"] in cells
     assert ["metrics, in percent, on dev.jsonl"] in cells
@@ -174,7 +182,12 @@ def test_quality_is_told_as_tables(tiny_classifier: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "quality", [{}, {"parity": 3, "metrics": [1]}, {"metrics": {"torch": 4}, "differences": [5, {}], "variants": "no"}]
+    "quality",
+    [
+        {},
+        {"parity": 3, "metrics": [1]},
+        {"metrics": {"torch": 4}, "differences": [5, {}], "variants": "no", "text_parity": 9},
+    ],
 )
 def test_quality_that_is_something_else_is_shown_all_the_same(tiny_classifier: Path, quality: dict[str, Any]) -> None:
     manifest = open_bundle(tiny_classifier, verify="lazy").manifest

@@ -111,6 +111,17 @@ def test_a_caller_may_have_special_tokens_parsed_whatever_the_bundle_says() -> N
         load(folder, special_tokens="both")
 
 
+def test_a_tokenizer_whose_ordinary_letters_are_special_is_read_all_the_same() -> None:
+    content = json.loads((DATA / "byte_level.json").read_bytes())
+    content["added_tokens"].append({**content["added_tokens"][0], "id": 290, "content": "a"})
+    tokenizer = TextTokenizer(json.dumps(content).encode(), SPEC)
+    letter = tokenizer.token_id("a")
+    assert letter is not None
+    assert letter not in tokenizer.encode("a banana")
+    assert tokenizer.encode_prompt("", "a") == tokenizer.encode("a")
+    assert tokenizer.encode_prompt("a{text}a", "a").count(letter) == 2
+
+
 def test_added_tokens_that_a_prompt_names_are_special_in_a_text() -> None:
     content = json.loads((DATA / "byte_level.json").read_bytes())
     for token in content["added_tokens"]:
