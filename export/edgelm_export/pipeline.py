@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgelm_export import taskmetrics, text_parity, verify
+from edgelm_export import tagging, taskmetrics, text_parity, verify
 from edgelm_export.apart import scratch_beside, written_in
 from edgelm_export.checkpoint import Checkpoint, load_checkpoint
 from edgelm_export.checkpoint.reading import GENERATORS
@@ -196,6 +196,8 @@ def _exported(checkpoint: Checkpoint, options: ExportOptions) -> ExportReport:
     gate = text_parity.ask(checkpoint, draft, reference)
     del reference
     gc.collect()
+    if draft.task == "token-classification" and options.aggregation is None:
+        tagging.note_split_words(checkpoint.tokenizer_json, draft, [(case.text, case.expected) for case in cases])
     with scratch_beside(options.out) as scratch:
         source = _Source(checkpoint, draft, ranges, gate, scratch)
         chosen = _chosen(source, cases, rows, options)

@@ -97,7 +97,7 @@ def test_any_number_of_labels(tmp_path: Path) -> None:
 
 
 def test_pairs_are_told_apart(tmp_path: Path) -> None:
-    """The label is which of the two texts says "late": only the segments say that."""
+    """The label is which of the two texts says "late"."""
     rows = [
         {"text": ("late", "fine")[index % 2] + f" {index}", "text_pair": ("fine", "late")[index % 2],
          "label": ("first", "second")[index % 2]}

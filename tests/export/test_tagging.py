@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast, pipeline
 
 from edgelm_export.pipeline import ExportOptions, export
-from edgelm_export.tagging import ONLY_KIND, aggregation_of, tags_of
+from edgelm_export.tagging import ONLY_KIND, aggregation_of, note_split_words, tags_of
 from edgelm_runtime.errors import InputError
 from edgelm_runtime.loader import load
-from edgelm_runtime.manifest import AGGREGATIONS
+from edgelm_runtime.manifest import AGGREGATIONS, Manifest
+from edgelm_runtime.tokenizer import TextTokenizer
 from edgelm_runtime.verify import verify_bundle
 from tests.export.tiny import CONTEXT, TEXTS, bert, encoder, save_bert
 
+DATA = Path(__file__).parents[1] / "data"
 LABELS = dict(enumerate(("O", "B-BRAND", "I-BRAND", "B-SIZE", "I-SIZE")))
 ODD = (
     "Goretex, leathery running-shoes (size 42)!", "  two  blanks\tand a tab", "déjà vu naïve ﬁne ＡＢＣ",
@@ -124,9 +127,9 @@ def test_every_strategy_is_that_of_the_pipeline(tmp_path: Path, made: Callable[[
     [
         ("O B-X I-X B-Y I-Y", ""),
         ("O I-X I-Y", ""),
-        ("X Y T-SHIRT", ""),
-        ("S-SHIRT M-SHIRT L-SHIRT O", ""),
-        ("vitamin-B vitamin-E O", ""),
+        ("O X T-SHIRT", "O I-X I-T-SHIRT"),
+        ("S-SHIRT M-SHIRT L-SHIRT O", "I-S-SHIRT I-M-SHIRT I-L-SHIRT O"),
+        ("vitamin-B vitamin-E O", "I-vitamin-B I-vitamin-E O"),
         ("O B-X PLAIN", ""),
         ("O B-X I-X E-X S-X", "O B-X I-X E-X S-X"),
         ("O B-X I-X S-X B-Y I-Y", "O B-X I-X S-X B-Y I-Y"),
@@ -185,6 +188,16 @@ def test_a_bundle_says_its_strategy_and_its_scheme(tmp_path: Path) -> None:
         load(tmp_path / "bundle", aggregation="last")
 
 
+def test_a_name_keeps_its_dash(tmp_path: Path) -> None:
+    """Transformers shows what is behind it; the export is compared with torch all the same."""
+    labels = dict(enumerate(("O", "T-SHIRT", "HARD-DRIVE")))
+    model = encoder("bert", "token-classification", id2label=labels, pad_token_id=0, spread=0.2)
+    export(ExportOptions(save_bert(tmp_path / "checkpoint", model), tmp_path / "bundle", precision="fp32"))
+    found = {one.label for text in TEXTS[:6] for one in load(tmp_path / "bundle")(text).entities}
+    assert found <= {"T-SHIRT", "HARD-DRIVE"}
+    assert found
+
+
 def test_a_classifier_of_texts_has_no_strategy(tmp_path: Path) -> None:
     source = save_bert(tmp_path / "checkpoint", bert())
     with pytest.raises(InputError, match="for token classifiers, the checkpoint is for text-classification"):
@@ -193,3 +206,24 @@ def test_a_classifier_of_texts_has_no_strategy(tmp_path: Path) -> None:
         load("sentiment-en", aggregation="first")
     with pytest.raises(TypeError, match="unexpected keyword argument 'aggregate'"):
         load("sentiment-en", aggregate="first")  # type: ignore[call-arg]
+
+
+def test_an_export_says_where_words_are_split(capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = wordpiece().backend_tokenizer.to_str().encode()
+    manifest = Manifest.from_bytes((DATA / "tiny-classifier" / "edgelm.json").read_bytes())
+    draft = replace(manifest, task="token-classification", labels=("O", "B-X", "I-X"))
+    texts = ["goretex leathery unbelievable", "waterproofing softshell windbreaker"]
+    reader = TextTokenizer(tokenizer, draft.tokenizer)
+    lengths = [len(reader.encode(text)) for text in texts]
+
+    def said(label: int, aggregation: str = "simple") -> str:
+        """Every token has the label, or by turns O and B-X."""
+        labels = [[label if label else place % 2 for place in range(length)] for length in lengths]
+        answers = [(text, np.eye(3, dtype=np.float32)[one]) for text, one in zip(texts, labels, strict=True)]
+        note_split_words(tokenizer, replace(draft, aggregation=aggregation), answers)
+        return capsys.readouterr().err
+
+    assert "words with an entity are split by their token pieces, such as" in said(0)
+    assert "'goretex'" in said(1)  # a beginning at every piece
+    assert said(2) == ""
+    assert said(1, "first") == ""

@@ -21,9 +21,11 @@ from edgelm_export.checkpoint.reading import GENERATORS, Reading
 from edgelm_export.checkpoint.tensors import SHOWN, Comparison, is_of_head, not_finite
 from edgelm_export.families import Dense, LayerNorm, VectorLayer
 from edgelm_export.notes import note
+from edgelm_export.tagging import aggregation_of, tags_of
 from edgelm_runtime.errors import EdgeLMError, UnsupportedCheckpoint
 from edgelm_runtime.guarded import is_foreign
-from edgelm_runtime.manifest import TEXT
+from edgelm_runtime.manifest import OUTSIDE, TEXT
+from edgelm_runtime.tasks.entities import marks_of
 
 
 @dataclass(frozen=True)
@@ -296,6 +298,10 @@ def _labels(reading: Reading) -> str:
     if not labels:
         return "none, this task has no labels"
     found = ", ".join(labels)
+    if reading.task == "token-classification":
+        kinds = dict.fromkeys(mark.kind for mark in marks_of(labels, tags_of(labels)) if mark.kind != OUTSIDE)
+        aggregation = aggregation_of(reading.folder, labels, None)
+        found += f"; entities {', '.join(kinds) or 'none'}, by aggregation {aggregation}"
     if reading.given_labels:
         return f"{found}, as --labels names them"
     if notes := notes_on(read_json(reading.folder / "config.json"), labels):

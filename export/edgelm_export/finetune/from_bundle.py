@@ -234,7 +234,9 @@ def _tokenizer(bundle: Bundle) -> PreTrainedTokenizerFast:
         "sep_token": around.suffix[-1] if around.suffix else None,
         "unk_token": _known(tokenizer, "[UNK]", "<unk>"), "mask_token": _known(tokenizer, "[MASK]", "<mask>"),
     }  # fmt: skip
-    names = {name: tokenizer.id_to_token(index) for name, index in ids.items() if index is not None}
+    names: dict[str, Any] = {name: tokenizer.id_to_token(index) for name, index in ids.items() if index is not None}
+    if bundle.manifest.family in ("bert", "electra"):  # a classifier of pairs on top of it is told which text is which
+        names["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=spec.max_tokens, **names)
 
 
