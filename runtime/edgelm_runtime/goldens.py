@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .bundle import Bundle
 from .errors import BundleRejected, InputError
@@ -166,6 +167,18 @@ def _replay_generation(model: Any, entry: Mapping[str, Any]) -> None:
         raise _differs(text, answer, found)
 
 
+def _changed(model: Any, prompt: list[int], answer: list[int]) -> npt.NDArray[np.float32]:
+    """The logits, float32 [vocab], after the beginning of an answer, as the bundle's own rules leave them."""
+    generator = model.generator
+    begun = generator.begin(generator.checked(prompt))
+    edits = generator.edits(begun, model.options(temperature=0.0, num_beams=1).after(len(begun)))
+    logits: npt.NDArray[np.float32] = generator.logits(prompt, answer)
+    edits.forbid(logits, len(answer))
+    seen = np.array([*edits.before, *answer], dtype=np.int64)
+    changed: npt.NDArray[np.float32] = edits.change_or_yield(logits, seen)
+    return changed
+
+
 def _tied(model: Any, text: str, golden: Any, limit: Mapping[str, int]) -> bool:
     """Whether the answer parts from the golden token ids where two tokens are about equally probable.
 
@@ -181,7 +194,7 @@ def _tied(model: Any, text: str, golden: Any, limit: Mapping[str, int]) -> bool:
         if taken != other:
             if not taken or not other or not all(0 <= token < model.generator.vocab for token in other):
                 return False
-            logits = model.generator.logits(prompt, found[:place])
+            logits = _changed(model, prompt, found[:place])
             return bool(logits[taken].max() - logits[other].max() <= LOGIT_TOLERANCE)
     return False
 

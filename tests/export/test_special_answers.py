@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,3 +150,18 @@ def test_chinese_of_a_bert_tokenizer_is_read_without_blanks(endless: Path, tmp_p
     result = found("物流很快", max_new_tokens=12)
     assert result.text == found.decode(found.infer(found.tokenize("物流很快"), max_new_tokens=12))
     assert "".join(found.stream("物流很快", max_new_tokens=12)) == result.text
+
+
+def test_the_doctor_names_the_defaults_that_count(endless: Path, tmp_path: Path) -> None:
+    def said(folder: Path) -> tuple[str, str]:
+        (finding,) = [each for each in diagnose(Origin(folder)).findings if each.check == "generation"]
+        return finding.state, finding.text
+
+    assert said(endless) == ("ok", "nothing that changes edgelm's defaults")
+    folder = Path(shutil.copytree(endless, tmp_path / "gpt2"))
+    (folder / "generation_config.json").write_text(json.dumps({"num_beams": 4, "suppress_tokens": [5]}), "utf-8")
+    assert said(folder) == ("ok", "num_beams 4, suppress_tokens [5]")
+    tiny.edit_config(folder, task_specific_params={"text-generation": {"do_sample": True}})
+    state, text = said(folder)
+    assert state == "note"
+    assert "task_specific_params of config.json (text-generation) are not taken" in text

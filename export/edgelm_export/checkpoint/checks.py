@@ -41,6 +41,7 @@ class Finding:
 PROBES = ("The Box is RED", "déjà vu", "质量很好，值得买", "two  spaces\nand a line", "3 for 12.50!")
 
 
+_LONGEST = 60  # characters of a default
 _SHOWN = 8  # special tokens by name
 
 
@@ -310,10 +311,17 @@ def _labels(reading: Reading) -> str:
 
 
 def _generation(reading: Reading) -> str:
-    given = ", ".join(f"{name} {value}" for name, value in reading.generation.items())
+    stored = {name: value for name, value in reading.generation.items() if name != "penalize_prompt"}
+    given = ", ".join(f"{name} {str(value)[:_LONGEST]}" for name, value in stored.items() if value != [])
     if reading.decoder is not None:
         given = ", ".join(filter(None, [f"the decoder begins with token {reading.decoder.start_id}", given]))
-    return given or "nothing that changes edgelm's defaults"
+    found = given or "nothing that changes edgelm's defaults"
+    if reading.task == "text-generation" and (tasks := reading.config.get("task_specific_params")):
+        raise Note(
+            f"{found}; task_specific_params of config.json ({', '.join(map(str, tasks))}) are not taken, as "
+            "transformers' generate does not read them: write what is wanted into generation_config.json"
+        )
+    return found
 
 
 def _prompts(reading: Reading) -> str:
