@@ -149,8 +149,9 @@ def _spans(entities: Any) -> list[tuple[str, int, int, float]]:
 
 
 def _sentence_transformer(checkpoint: Checkpoint, manifest: Manifest) -> Any:
-    """The model of a sentence-transformers folder; None for another, and for a cut vocabulary."""
-    if checkpoint.root is None or checkpoint.kept_ids is not None:
+    """The model of a sentence-transformers folder; None for another, for a cut vocabulary, and for a SetFit head."""
+    of_setfit = checkpoint.wanted.scores and not checkpoint.wanted.pairs  # a CrossEncoder always reads two texts
+    if checkpoint.root is None or checkpoint.kept_ids is not None or of_setfit:
         return None
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
