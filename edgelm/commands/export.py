@@ -106,7 +106,8 @@ def command(json: bool, prompt: tuple[str, ...], targets: str, labels: str | Non
     XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, MPNet), a generator (GPT-2, GPT-Neo, OPT, Llama,
     SmolLM, Mistral, Qwen2, Qwen3), or a sequence-to-sequence model (T5, Flan-T5, mT5, BART, mBART,
     PEGASUS). Any other encoder is traced with transformers' own exporter (ALBERT, DeBERTa, ConvBERT,
-    ModernBERT, ...), and a folder with optimum's model.onnx alone is taken as it is.
+    ModernBERT, ...), and so are classifiers and vectors on the bodies of generators. A folder with
+    optimum's model.onnx alone is taken as it is.
 
     An adapter of peft is merged into its base first. What an export would trip over: edgelm doctor.
 

@@ -21,9 +21,13 @@ from edgelm_export.families import Wanted
 from edgelm_export.mapped import torch_model
 from edgelm_export.passes import prepared
 from edgelm_export.quantize import scheme
+from edgelm_export.reference import Reference
 from edgelm_export.trace import trace, traceable
 from edgelm_runtime.errors import UnsupportedCheckpoint
+from edgelm_runtime.session import run
+from edgelm_runtime.tasks.rows import Row
 from tests.export.graphs import Answers, output
+from tests.export.test_pairs import of_bert
 from tests.export.tiny import (
     CONTEXT,
     SHAPES,
@@ -104,6 +108,25 @@ def test_a_folder_says_what_it_is_for_or_the_user_does(tmp_path: Path, name: str
     for task, message in expected.items():
         assert message in _problem(folder, task)
         assert bool(message) == bool(_problem(folder, task)), task
+
+
+def test_a_model_of_following_texts_classifies_pairs(tmp_path: Path) -> None:
+    folder = _saved(tmp_path / "model", "BertForNextSentencePrediction", "bert")
+    of_bert(folder)
+    with pytest.raises(UnsupportedCheckpoint, match="whether a text follows another: give --pairs"):
+        load_checkpoint(folder)
+    checkpoint = load_checkpoint(folder, pairs=True, labels=("follows", "does not"))
+    built = checkpoint.architecture.build(checkpoint.weights, checkpoint.config, scheme("fp32"), checkpoint.wanted)
+    graph = Graph(built.graph, generator=False)
+    model = transformers.BertForNextSentencePrediction.from_pretrained(folder).eval()
+    for ids in rows(600, (7, 33)):
+        segments = [int(place > 3) for place in range(len(ids))]
+        with torch.inference_mode():
+            expected = model(torch.tensor([ids]), token_type_ids=torch.tensor([segments])).logits[0].numpy()
+        feeds = {"input_ids": np.array([ids]), "token_type_ids": np.array([segments])}
+        np.testing.assert_allclose(run(graph._session, feeds, ["logits"])[0][0], expected, rtol=0, atol=1e-5)
+        reference = Reference(checkpoint).logits([Row(ids, segments)])[0]
+        np.testing.assert_allclose(reference, expected, rtol=0, atol=1e-5)
 
 
 def test_without_architectures_the_task_is_asked_for(bert_folder: Path, tmp_path: Path) -> None:

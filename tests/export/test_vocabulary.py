@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import AutoConfig, BertTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, BertTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from edgelm_export.checkpoint import load_checkpoint
 from edgelm_export.checkpoint.tokenizer import read_tokenizer
 from edgelm_export.checkpoint.vocabulary import TEXTS
+from edgelm_export.text_parity.own import OwnTokenizer
 from edgelm_runtime.errors import UnsupportedCheckpoint
 from edgelm_runtime.tokenizer import TextTokenizer
 
@@ -118,3 +120,16 @@ def test_a_tokenizer_of_any_script_is_accepted(tmp_path: Path, kind: str, text: 
     )
     (tmp_path / "model" / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     assert read_tokenizer(tmp_path / "model", config).chosen == ""
+
+
+def test_torch_reads_the_same_tokenizer(tmp_path: Path) -> None:
+    config = {
+        "vocab_size": len(dict.fromkeys(VOCABULARY)), "n_embd": 16, "n_layer": 1, "n_head": 1, "n_positions": 32,
+        "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0,
+    }  # fmt: skip
+    GPT2LMHeadModel(GPT2Config(**config)).save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "vocab.txt").write_text("\n".join(dict.fromkeys(VOCABULARY)), "utf-8")
+    checkpoint = load_checkpoint(tmp_path / "model")
+    own = TextTokenizer(checkpoint.tokenizer_json, checkpoint.tokenizer)
+    assert OwnTokenizer(checkpoint).encode(CHINESE) == own.encode(CHINESE)
+    assert len(own.encode(CHINESE)) > 20

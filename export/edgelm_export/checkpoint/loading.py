@@ -16,13 +16,24 @@ MODELS: Mapping[str, str] = {
     "text2text-generation": "AutoModelForSeq2SeqLM",
 }
 
+NEXT_SENTENCE = "ForNextSentencePrediction"
+
 
 def model_class(config: Mapping[str, Any], task: str) -> Any:
     """transformers' class for a task; of a model that reads and writes, vectors are those of the part that reads."""
     import transformers
 
-    reads = task == "feature-extraction" and has_encoder_model(str(config["model_type"]))
-    return getattr(transformers, "AutoModelForTextEncoding" if reads else MODELS[task])
+    name = MODELS[task]
+    if task == "feature-extraction" and has_encoder_model(str(config["model_type"])):
+        name = "AutoModelForTextEncoding"
+    elif task == "text-classification" and follows(config):
+        name = "AutoModelForNextSentencePrediction"
+    return getattr(transformers, name)
+
+
+def follows(config: Mapping[str, Any]) -> bool:
+    """Whether the head says of two texts whether the second follows the first."""
+    return str((config.get("architectures") or [""])[0]).endswith(NEXT_SENTENCE)
 
 
 def has_encoder_model(model_type: str) -> bool:
@@ -41,9 +52,11 @@ def reads_forward(model_type: str) -> bool:
 
 
 def config_object(config: Mapping[str, Any]) -> Any:
-    """The configuration as transformers' own class."""
+    """The configuration as transformers' own class; what it would say of it goes to nobody."""
     from transformers import CONFIG_MAPPING
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
     return CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
 
 

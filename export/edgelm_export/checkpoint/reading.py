@@ -22,7 +22,7 @@ from edgelm_export.checkpoint.crossencoder import cross_encoder_function, is_mar
 from edgelm_export.checkpoint.generation import causal_defaults
 from edgelm_export.checkpoint.labels import label_names, labels_of
 from edgelm_export.checkpoint.layers import read_layers
-from edgelm_export.checkpoint.loading import reads_forward
+from edgelm_export.checkpoint.loading import follows, reads_forward
 from edgelm_export.checkpoint.sentence import CROSS_ENCODER, SETFIT, Sentence, read_sentence
 from edgelm_export.checkpoint.task import task_of
 from edgelm_export.checkpoint.tensors import Comparison, compare, unwrapped
@@ -285,6 +285,11 @@ class Reading:
         """What the graph is to give."""
         if self.reads_pairs and self.task != "text-classification":
             raise UnsupportedCheckpoint(f"pairs of texts are read for text-classification, not for {self.task}")
+        if self.task == "text-classification" and follows(self.config) and not self.pairs:
+            raise UnsupportedCheckpoint(
+                f"{self.folder}: its head says whether a text follows another: give --pairs, or --task embed for the "
+                "vectors of its base model"
+            )
         context = self.tokenizer.spec.max_tokens
         poolings = self.poolings if self.model_task == "feature-extraction" else ()
         return families.Wanted(

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgelm_export import families
+from edgelm_export.checkpoint.loading import NEXT_SENTENCE
 from edgelm_runtime.errors import UnsupportedCheckpoint
 
-NEXT_SENTENCE = "ForNextSentencePrediction"
 _WRITES = ("text-generation", "text2text-generation")
 _VECTORS = "feature-extraction"
 # The command's name of a task of Hugging Face's.

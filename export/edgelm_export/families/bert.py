@@ -13,6 +13,7 @@ from edgelm_export.quantize import Scheme
 __all__ = ["TASKS", "build", "check"]
 
 ARCHITECTURE = Architecture("bert", Head("bert.pooler.dense", "tanh", "classifier"))
+_NEXT_SENTENCE = Architecture("bert", Head("bert.pooler.dense", "tanh", "cls.seq_relationship"))
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -22,4 +23,7 @@ def check(config: Mapping[str, Any]) -> None:
 
 def build(weights: Weights, config: Mapping[str, Any], scheme: Scheme, wanted: Wanted) -> Model:
     """An encoder as `build_encoder` describes it."""
-    return build_encoder(ARCHITECTURE, shape_of(config), weights, scheme, wanted)
+    from edgelm_export.checkpoint.loading import follows  # which reads checkpoints, and they name this
+
+    architecture = _NEXT_SENTENCE if follows(config) else ARCHITECTURE
+    return build_encoder(architecture, shape_of(config), weights, scheme, wanted)

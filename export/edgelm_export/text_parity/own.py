@@ -10,6 +10,7 @@ import numpy as np
 
 from edgelm_export.checkpoint import Checkpoint
 from edgelm_export.checkpoint.sentence import read_sentence
+from edgelm_export.checkpoint.vocabulary import load_tokenizer
 from edgelm_export.text_parity.asked import LeftOut
 from edgelm_runtime.manifest import PROMPT_FIELD, TEXT
 from edgelm_runtime.tasks.attributes import canonical, parse
@@ -49,11 +50,8 @@ class OwnTokenizer:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, text: bool | None = None) -> None:
-        from transformers import AutoTokenizer
-
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=False
-        )
+        found, _ = load_tokenizer(checkpoint.folder, checkpoint.config)
+        self.tokenizer: Any = found
         self.splits = checkpoint.tokenizer.special_tokens == TEXT if text is None else text
         sentence = None if checkpoint.root is None else read_sentence(checkpoint.root)
         self._lowercase = sentence is not None and sentence.lowercase
