@@ -41,12 +41,16 @@ I have worn it to work with jeans and boots and got many compliments. It is a gr
 test: $(ALL) ## install the rest and run every test, on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# the graphs with uint8 weights answer the same to the bit (tests/runtime/test_unsigned.py), so a part of the tests is
-# enough: what makes sessions of int8 graphs, and one search of every kind of graph
+# What can differ there is the graph that a session gets, and that answers the same to the bit: tests/runtime/test_unsigned.py.
+# So the tests that make sessions of int8 graphs in every way are enough: from files and beside weights, by every scheme, for
+# every task, by the search; and what says how a bundle was loaded.
+EXACT := $(addprefix tests/runtime/test_,unsigned.py products.py session.py weights.py placement.py verify.py sentiment.py \
+  summary.py encoders.py batch.py) tests/cli/test_run.py tests/cli/test_inspect_verify.py \
+  tests/export/test_quantize.py tests/export/test_apart.py tests/export/test_seq2seq.py \
+  'tests/export/test_search_kinds.py::test_a_search_keeps_the_drop_and_says_why[albert]'
+
 test-exact: $(ALL) ## the tests that run int8 graphs, as on a CPU with AVX2 and without VNNI
-	$(BIN)/python -m pytest --exact-products -n 2 --dist worksteal tests/runtime tests/edgelm tests/cli/test_run.py \
-	  tests/export/test_quantize.py tests/export/test_encoders.py tests/export/test_decoders.py tests/export/test_seq2seq.py \
-	  tests/export/test_search_kinds.py
+	$(BIN)/python -m pytest --exact-products -n 2 --dist worksteal $(EXACT)
 
 test-frozen: $(ALL) ## a program frozen by PyInstaller: half a minute, so not a part of `make test`
 	$(BIN)/python -m pytest --frozen tests/frozen

@@ -31,7 +31,7 @@ def machine_facts() -> dict[str, Any]:
 
 def describe(facts: Mapping[str, Any], found: Sequence[Provider]) -> str:
     """The machine, then a line for each device."""
-    products = "exact" if facts["exact_products"] else "clipped by this CPU; edgelm uses slower kernels that are exact"
+    products = "exact" if facts["exact_products"] else "clipped by this CPU; edgelm makes int8 weights uint8: exact"
     lines = [
         _row("cpu", facts["cpu"]),
         _row("flags", " ".join(facts["isa"]) or "none that matter here"),

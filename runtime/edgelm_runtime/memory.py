@@ -20,7 +20,7 @@ from .ort import onnxruntime
 FORMAT = 1
 HOME_VARIABLE = "EDGELM_HOME"
 _MAX_BYTES = 100_000
-_EVERYONE_READS = 0o644
+_EVERYONE_READS, _EVERYONE_ENTERS = 0o644, 0o755
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ def remember(bundle: Bundle, choice: Choice, measured: list[Mapping[str, Any]]) 
     Raises OSError where the folder cannot be written, RuntimeError where there is no home folder.
     """
     path = file_for(bundle)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(_EVERYONE_ENTERS)
     content = {
         "format": FORMAT,
         "bundle": bundle.manifest.name,

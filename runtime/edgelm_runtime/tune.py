@@ -113,7 +113,7 @@ def tune(bundle: Bundle, seen: Callable[[Candidate], None] = lambda candidate: N
     except (OSError, RuntimeError) as error:
         problem = (
             f"not remembered: {error}; set {memory.HOME_VARIABLE} to a folder that can be written, for this command "
-            "and for the program that answers, or give that the variant and the threads (--variant, --threads)"
+            "and for the program that answers, or give the program this choice itself (variant, threads)"
         )
         return Tuning(bundle.manifest.name, candidates, choice, None, problem)
     return Tuning(bundle.manifest.name, candidates, choice, file)

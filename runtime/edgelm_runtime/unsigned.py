@@ -25,7 +25,7 @@ _ZERO = "edgelm/zero/uint8"
 _GRAPH = 7
 _NODE, _INITIALIZER, _VALUE_INFO = 1, 5, 13
 _INPUT, _OP_TYPE = 1, 4
-_DIMS, _DATA_TYPE, _INT32_DATA, _NAME, _RAW_DATA = 1, 2, 5, 8, 9
+_DATA_TYPE, _INT32_DATA, _NAME, _RAW_DATA = 2, 5, 8, 9
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,6 @@ class _Changed:
         self._kinds = kinds
         self._moved: dict[str, None] = {}
         self._others: set[str] = set()  # used where int8 is wanted
-        self._node = -1
         self._zero = False
         self.inputs: dict[int, dict[int, str]] = {}  # by node: the input's place, and the int8 initializer or _ZERO
 

@@ -90,13 +90,15 @@ def test_without_a_variable_it_is_in_the_user_s_cache(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of files are those of POSIX")
-def test_who_tunes_is_rarely_who_answers(bundle: Bundle) -> None:
+def test_who_tunes_is_rarely_who_answers(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGELM_HOME", str(tmp_path / "new"))
     before = os.umask(0o077)
     try:
         path = remember(bundle, CHOICE, [])
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
 
 
 def test_a_memory_that_cannot_be_read_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,7 +275,7 @@ def test_load_takes_a_folder_and_a_task() -> None:
     with pytest.raises(DeviceError, match="no device 'tpu'"):
         load(TINY, device="tpu")
     with pytest.raises(
-        BundleNotFound, match=r"no bundle '.*absent'; give a task \(sentiment, classify, .*description\)"
+        BundleNotFound, match=r"no bundle '.*absent' \(nothing is there\); give a task \(sentiment, classify, .*\)"
     ):
         load(TINY / "absent")
 
