@@ -13,7 +13,7 @@ from tests.cli.conftest import Invoke
 
 EVIL = "\x1b]0;owned\x07\x9b2J\nedgelm: error: forged\r\u202egnp.exe"
 SEEN = "\\x1b]0;owned\\x07\\x9b2J\\nedgelm: error: forged\\r\\u202egnp.exe"
-NAME = "name\x9b2J\u202egnp"  # a name is one line
+NAME = "name\x9b2J\u202egnp"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def evil(copied_classifier: Path) -> Path:
         "sha256": hashlib.sha256(golden.read_bytes()).hexdigest(),
     }
     manifest |= {
-        "name": NAME, "version": NAME, "family": NAME, "licence": NAME, "languages": ["en", f"zh{EVIL}"],
+        "languages": ["en", f"zh{EVIL}"],
         "labels": [f"bad{EVIL}", f"good{EVIL}"], "serves": ["sentiment", f"other{EVIL}"],
         "quality": {f"q{EVIL}": EVIL, "metrics": {f"m{EVIL}": {f"accuracy{EVIL}": 1.0}}}, "provenance": {EVIL: [EVIL]},
         f"extra{EVIL}": EVIL,
@@ -63,7 +63,8 @@ def test_no_command_lets_a_bundle_steer_the_terminal(
     shown = result.stdout + result.stderr
     assert not set("\x1b\x07\x9b\r\u202e") & set(shown)
     assert not any(line.startswith("edgelm: error: forged") for line in shown.splitlines())
-    assert "\\x9b2J" in shown or "--placement" in arguments
+    tells = arguments[0] in ("run", "inspect", "compare") and not {"--placement", "summary"} & {*arguments}
+    assert ("\\x9b2J" in shown) is tells
 
 
 def test_json_stays_data(invoke: Invoke, evil: Path) -> None:
@@ -74,4 +75,13 @@ def test_json_stays_data(invoke: Invoke, evil: Path) -> None:
 
 def test_labels_stay_one_a_line(invoke: Invoke, evil: Path) -> None:
     result = invoke("run", "sentiment", "--bundle", evil, stdin="good\nbad\n")
+    assert result.exit_code == 0, result.stderr
     assert [line.split("  ")[0] for line in result.stdout.splitlines()] == [f"good{SEEN}", f"bad{SEEN}"]
+
+
+def test_a_name_that_would_steer_is_refused_and_shown(invoke: Invoke, evil: Path) -> None:
+    path = evil / "edgelm.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "name": NAME}), "utf-8")
+    result = invoke("inspect", evil)
+    assert (result.exit_code, set("\x9b\u202e") & set(result.stderr)) == (3, set())
+    assert "name must be text on one line" in result.stderr
