@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 COUNTS = {
-    "tokenizers": 5_000, "graphs": 5_000, "manifests": 3_000, "goldens": 2_000, "weights": 2_000, "memories": 2_000,
-    "checkpoints": 2_000,
+    "tokenizers": 5_000, "graphs": 5_000, "operators": 5_000, "manifests": 3_000, "goldens": 2_000, "weights": 2_000,
+    "memories": 2_000, "checkpoints": 2_000,
 }  # fmt: skip
 BATCH = 250
 SLOW_SECONDS, MEMORY_MB = 2.0, 500.0
@@ -86,7 +86,7 @@ def _batch(found: Found, seed: int, first: int, last: int, until: float) -> int:
         return last
     if began or code:
         found.cases += 1
-        found.add("hang" if hung.is_set() else "crash", number, f"the process ended with {code}")
+        found.add("hang" if hung.is_set() else "crash", number, f"case {number}: the process ended with {code}")
         return number + 1
     return last
 

@@ -24,9 +24,10 @@ from edgelm_runtime.session import SessionOptions, create_session, run
 from edgelm_runtime.tokenizer import TextTokenizer
 from edgelm_runtime.verify import verify_bundle
 from edgelm_runtime.vetting import trial
+from edgelm_runtime.vetting.graph import check_graph
 from edgelm_runtime.vetting.trial import tokenizer_content
 from edgelm_runtime.weights import Weights
-from tests.fuzz import mutate
+from tests.fuzz import mutate, operators
 from tests.fuzz.tokenizers import every_tokenizer
 
 DATA = Path(__file__).parents[1] / "data"
@@ -82,6 +83,21 @@ class Graphs(_InBundle):
         changed = mutate.data(random, graph) if random.random() < 0.2 else mutate.model(random, graph)
         folder = self.put(source, {"model.onnx": changed})
         return lambda: (_answers(folder, source), verify_bundle(folder))
+
+
+class Operators(Kind):
+    """Graphs of one node, which get further than a changed model does."""
+
+    def made(self, random: Random) -> Use:
+        data = operators.graph(random)
+        return lambda: self._run(data)
+
+    @staticmethod
+    def _run(data: bytes) -> None:
+        check_graph(data)
+        session = create_session(data, SessionOptions(1))
+        feeds = {"x": np.linspace(-2, 2, 64, dtype=np.float32).reshape(2, 4, 8)}
+        run(session, feeds, ["y"])
 
 
 class Tokenizers(_InBundle):
@@ -204,6 +220,7 @@ class Checkpoints(Kind):
 KINDS: Mapping[str, type[Kind]] = {
     "tokenizers": Tokenizers,
     "graphs": Graphs,
+    "operators": Operators,
     "manifests": Manifests,
     "goldens": Goldens,
     "weights": Headers,

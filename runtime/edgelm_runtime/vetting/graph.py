@@ -6,7 +6,7 @@ import math
 
 from ..errors import BundleRejected
 from .model import Graph, Node, Tensor, known, read_model
-from .operators import FLOAT, FLOATS, INT64, OPERATORS, SIZES, Operator
+from .operators import FLOAT, FLOATS, INT64, OPERATORS, READ, SIZES, VARIADIC, Operator
 
 MAX_NODES = 100_000
 MAX_OPSET = 21
@@ -85,6 +85,9 @@ def _check(node: Node, values: _Values) -> None:
             f"{_called(node)} may divide an integer by 0 or -1, which ends the process; accepted are floats, and "
             "integers by stored ones that are neither"
         )
+    needed = range(len(node.inputs)) if node.op_type in VARIADIC else READ.get(node.op_type, ())
+    if not all(place < len(node.inputs) and node.inputs[place] for place in needed):
+        raise ValueError(f"{_called(node)} has left out an input that is read, which ends the process; give it")
     for place in SIZES.get(node.op_type, ()):
         sizes = values.integers.get(node.inputs[place], ()) if place < len(node.inputs) else ()
         if any(abs(size) > MAX_SIZE for size in sizes) or math.prod(max(1, size) for size in sizes) > MAX_ELEMENTS:

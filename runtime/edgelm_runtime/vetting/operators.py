@@ -104,6 +104,10 @@ CONTRIB: Mapping[str, Operator] = {
 }
 
 OPERATORS: Mapping[str, Mapping[str, Operator]] = {"": ONNX, "ai.onnx": ONNX, MICROSOFT: CONTRIB}
+# Operators of any number of inputs, all of which they read without a look whether they are there.
+VARIADIC = frozenset(("Concat", "Einsum", "Max", "Mean", "Min", "Sum"))
+# Inputs that may be left out by their definition, and are read all the same.
+READ: Mapping[str, tuple[int, ...]] = {"Attention": (2,), "QAttention": (2,)}
 # Inputs that say how large the output is.
 SIZES: Mapping[str, tuple[int, ...]] = {
     "ConstantOfShape": (0,), "Expand": (1,), "OneHot": (1,), "Pad": (1,), "Range": (0, 1, 2), "Tile": (1,),
