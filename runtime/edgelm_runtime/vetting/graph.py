@@ -88,6 +88,8 @@ def _check(node: Node, values: _Values) -> None:
     needed = range(len(node.inputs)) if node.op_type in VARIADIC else READ.get(node.op_type, ())
     if not all(place < len(node.inputs) and node.inputs[place] for place in needed):
         raise ValueError(f"{_called(node)} has left out an input that is read, which ends the process; give it")
+    if node.attributes.get("num_outputs", len(node.outputs)) != len(node.outputs):
+        raise ValueError(f"{_called(node)} has {len(node.outputs)} outputs and another number of num_outputs")
     for place in SIZES.get(node.op_type, ()):
         sizes = values.integers.get(node.inputs[place], ()) if place < len(node.inputs) else ()
         if any(abs(size) > MAX_SIZE for size in sizes) or math.prod(max(1, size) for size in sizes) > MAX_ELEMENTS:

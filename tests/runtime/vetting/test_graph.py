@@ -90,6 +90,7 @@ def test_the_shipped_graphs_pass(name: str) -> None:
         (model([node("Concat", "", axis=0)]), "has left out an input"),
         (model([node("Attention", "x", "x", domain=MICROSOFT, num_heads=1)]), "has left out an input"),
         (model([node("Attention", "x", "x", "", domain=MICROSOFT, num_heads=1)]), "has left out an input"),
+        (model([node("Split", "x", num_outputs=(1 << 31) - 1)]), "another number of num_outputs"),
         (model([node("Multinomial", "x", sample_size=1)]), "the operator ai.onnx.Multinomial"),
         (model([node("RandomNormalLike", "x")]), "the operator ai.onnx.RandomNormalLike"),
         (model([node("If", "x", then_branch=branch(), else_branch=branch())]), "is a graph"),
