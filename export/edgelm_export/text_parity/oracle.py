@@ -206,10 +206,11 @@ class GeneratorOracle:
         self._model = None
 
     def _options(self, prompt: int) -> dict[str, Any]:
-        pad = self._model.generation_config.pad_token_id
+        pad, decoder = self._model.generation_config.pad_token_id, self._manifest.decoder
+        around = len(self._start[1:]) + (decoder is not None and decoder.forced_eos)  # what is forced counts there
         options: dict[str, Any] = {
             "attention_mask": torch.ones(1, prompt, dtype=torch.int64), "do_sample": False, "num_beams": 1,
-            "max_new_tokens": NEW_TOKENS + len(self._start[1:]), "return_dict_in_generate": True,
+            "max_new_tokens": NEW_TOKENS + around, "return_dict_in_generate": True,
             "output_logits": True, "output_scores": True, "pad_token_id": 0 if pad is None else pad,
             "eos_token_id": list(self._ends()) or None, **self._rules(),
         }  # fmt: skip
@@ -218,7 +219,6 @@ class GeneratorOracle:
             options["suppress_tokens"] = sorted(unsaid) or None
         if self._model.generation_config.stop_strings:
             options["tokenizer"] = self._own.tokenizer
-        decoder = self._manifest.decoder
         if self._cut and decoder is not None:  # the ids of the configuration are of the whole vocabulary
             options |= {"decoder_start_token_id": decoder.start_id, "forced_bos_token_id": decoder.forced_bos_id}
         return options
