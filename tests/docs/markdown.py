@@ -10,7 +10,7 @@ from pathlib import Path
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
-_FIGURE = re.compile(r"<fill: [^>]*>|\d[\d,.]*")
+_FIGURE = re.compile(r"<fill: [^>]*>|\d(?:[\d,.]*\d)?")
 _SHELL_COMMENT = re.compile(r"(?:^|\s+)# .*$", re.MULTILINE)
 
 

@@ -13,7 +13,7 @@ PAGES = sorted(path for path in (ROOT / "docs").glob("*.zh-CN.md"))
 
 
 def test_the_pages_of_a_shop_are_there() -> None:
-    assert {path.name.removesuffix(".zh-CN.md") for path in PAGES} >= {"integration", "models"}
+    assert {path.name.removesuffix(".zh-CN.md") for path in PAGES} >= {"integration", "checkpoints", "models"}
 
 
 @pytest.mark.parametrize("chinese", PAGES, ids=lambda path: str(path.name))
