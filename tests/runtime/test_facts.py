@@ -82,6 +82,7 @@ def test_facts_of_the_source_can_be_written_in_english(text: str) -> None:
         "15.6 cm", "12 months.", "320 tbv", "12 yearsnow", "320 kgs", "iPhone", "a b2b", "an HP", "Sony X", "13",
         "320 watt", "320 watts", "12 gallons", "14%", "$14", "499 dollars", "14 $499", "320\n\ngb tb 320 tb", "12 °",
         "12³", "３２０ gb", "320 (watt)", "12 oz.", "320 bytes", "14 megapixels",
+        "aurora™", "a №", "14º",
     ],
 )  # fmt: skip
 def test_other_facts_cannot_in_english(text: str) -> None:

@@ -300,7 +300,7 @@ class Locked:
 
 @cache
 def _fold(character: str) -> str:
-    """A digit, unit or sign in another form as its ASCII one: "２", "²", "①", "㎏", "％"; else the character itself."""
+    """A digit, letter or sign in another form as its ASCII one, "２", "㎏", "™", "％"; else the character itself."""
     if character.isascii():
         return character
     if unicodedata.category(character) == "Nd":
@@ -308,8 +308,7 @@ def _fold(character: str) -> str:
     compatible = unicodedata.normalize("NFKC", character).replace("\u2044", "/")
     if "\uff01" <= character <= "\uff5e":  # full-width: punctuation stays what it is
         return compatible if compatible.isalnum() or compatible in "$%" else character
-    folds = unicodedata.category(character) in _NUMERAL or "\u3300" <= character <= "\u33ff" or character in "℃℉￥￡"
-    return compatible if folds and _FOLDED.search(compatible) else character
+    return compatible if _FOLDED.search(compatible) else character
 
 
 def _is_sensitive(character: str, chinese: bool) -> bool:
