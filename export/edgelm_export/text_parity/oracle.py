@@ -190,7 +190,8 @@ class GeneratorOracle:
             made = self._model.generate(torch.tensor([ids]), **self._options(len(ids)))
         forced = len(self._start[1:])
         tokens = made.sequences[0, len(self._start) or len(ids) :].tolist()
-        steps = [_step(*each) for each in zip(tokens, made.logits[forced:], made.scores[forced:], strict=True)]
+        chosen = zip(tokens, made.logits[forced:], made.scores[forced:], strict=True)
+        steps = [_step(*each) for each in chosen][:NEW_TOKENS]  # an end that is forced after them is no choice
         ends = self._ends()
         end = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
         answer = self._own.decode(tokens[:end])
