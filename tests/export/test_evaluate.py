@@ -67,7 +67,7 @@ def test_a_generator_on_rows(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_evaluated_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="serves not 'summary'"):
+    with pytest.raises(InputError, match="not summary"):
         found(tmp_path, ROWS, task="summary")
     with pytest.raises(InputError, match="no row has the fields text and label"):
         found(tmp_path, [{"text": "a"}])
