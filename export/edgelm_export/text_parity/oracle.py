@@ -22,6 +22,7 @@ from edgelm_runtime.tasks.reading import Reader, Text
 from edgelm_runtime.tasks.rows import Row
 
 Logits = NDArray[np.float32]
+_OF_A_TASK = ("no_repeat_ngram_size", "repetition_penalty", "min_new_tokens", "bad_words_ids", "sequence_bias")
 _OF_TOKENS = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias")
 
 
@@ -187,7 +188,7 @@ class GeneratorOracle:
         if self._cut and any(self._manifest.generation.get(name) for name in _OF_TOKENS):
             raise LeftOut("rules on tokens, which transformers has for the whole vocabulary alone")
         with quiet():
-            made = self._model.generate(torch.tensor([ids]), **self._options(len(ids)))
+            made = self._model.generate(torch.tensor([ids]), **{**self._options(len(ids)), **self._of_task(task)})
         forced = len(self._start[1:])
         tokens = made.sequences[0, len(self._start) or len(ids) :].tolist()
         chosen = zip(tokens, made.logits[forced:], made.scores[forced:], strict=True)
@@ -229,6 +230,14 @@ class GeneratorOracle:
         if self._manifest.generation.get("penalize_prompt"):
             return {}
         return {"no_repeat_ngram_size": 0, "repetition_penalty": 1.0}
+
+    def _of_task(self, task: str) -> dict[str, Any]:
+        """What `task_specific_params` ask for: the bundle's, and not read by `generate`."""
+        own = self._manifest.generation.get("tasks", {}).get(task, {})
+        options = {name: own[name] for name in _OF_A_TASK if name in own}
+        if "min_new_tokens" in options:
+            options["min_new_tokens"] += len(self._start[1:])
+        return options
 
     def _ends(self) -> frozenset[int]:
         return frozenset(self._manifest.tokenizer.eos_ids)
