@@ -23,6 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "trial: a tokenizer that is new is tried in a process of its own")
+    # Two workers whose torch spins on every core wait for one another; programs that tests start inherit it.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if config.getoption("--exact-products"):
         os.environ["EDGELM_EXACT_PRODUCTS"] = "1"  # reaches the programs that tests start, too
 
