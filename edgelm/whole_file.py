@@ -6,12 +6,13 @@ import codecs
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
 import click
 
+from edgelm_runtime.errors import InputError
 from edgelm_runtime.leftovers import temporary
 
 
@@ -49,9 +50,14 @@ def atomic_text_file(path: Path, *, add_bom: bool = False, keep_partial: bool = 
     name that ``partial_name`` gives, and raises Interrupted.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        InputError: the folder cannot be written.
+        OSError: the disk is full.
     """
-    with temporary(path.absolute().parent, f".{path.name}.", ".tmp") as unfinished:
+    with ExitStack() as stack:
+        try:
+            unfinished = stack.enter_context(temporary(path.absolute().parent, f".{path.name}.", ".tmp"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written there ({error.strerror}); name another file") from error
         encoding = "utf-8-sig" if add_bom else "utf-8"
         with unfinished.open("w", encoding=encoding, errors="backslashreplace", newline="") as stream:
             try:

@@ -16,6 +16,7 @@ from edgelm.outputs import CsvWriter, JsonWriter, Style, TextWriter
 from edgelm.process import Terminated
 from edgelm.spreadsheet import harmless
 from edgelm.whole_file import Interrupted, atomic_text_file
+from edgelm_runtime.errors import InputError
 from edgelm_runtime.results import (
     ClassificationResult,
     EmbeddingResult,
@@ -218,3 +219,11 @@ def test_an_interrupt_keeps_what_was_written_under_another_name(tmp_path: Path, 
     assert stopped.value.kept == (partial if text else None)
     assert {*tmp_path.iterdir()} == {target, partial} if text else {target}
     assert not text or partial.read_text("utf-8-sig" if add_bom else "utf-8") == text
+
+
+def test_a_folder_that_refuses_a_new_file_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"o\.csv: cannot be written there \(.+\); name another file"),
+        atomic_text_file(tmp_path / "gone" / "o.csv"),
+    ):
+        raise AssertionError("nothing is written")

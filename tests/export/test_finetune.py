@@ -33,7 +33,7 @@ from edgelm_export.finetune.base import load_base
 from edgelm_export.finetune.data import IGNORED, split_rows
 from edgelm_export.finetune.evaluate import GENERATION_DEFAULTS, classifier_metrics, predicted
 from edgelm_export.finetune.optimizer import MuonAdamW
-from edgelm_export.finetune.run import _last_checkpoint
+from edgelm_export.finetune.run import _last_checkpoint, _rows
 from edgelm_export.finetune.trainer import ClassifierTrainer, LanguageModelTrainer, PaddingCollator, quiet
 from edgelm_runtime.errors import ExportError, InputError, UnsupportedCheckpoint
 from tests.export.rows import pairs, reviews, write_rows
@@ -255,6 +255,15 @@ torch.set_num_threads(1)
 finetune(FinetuneOptions("sentiment", "tiny", (Path(sys.argv[1]),), Path(sys.argv[2]), vocab_size=400, epochs=8.0,
     batch_size=16, learning_rate=1e-3, dev_fraction=0.25, evaluations=8, patience=8, optimizer=sys.argv[3]))
 """
+
+
+@pytest.mark.parametrize("count", [3, 8, 20])
+def test_of_few_rows_some_are_set_aside_too(tmp_path: Path, count: int) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", reviews(count))
+    train, dev = _rows(FinetuneOptions("sentiment", "tiny", (data,), tmp_path / "out"))
+    assert train
+    assert dev
+    assert len(train) + len(dev) == count
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

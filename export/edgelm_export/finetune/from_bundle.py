@@ -260,7 +260,8 @@ def _checked(bundle: Bundle, folder: Path) -> str:
     if manifest.task not in kinds:
         return "vectors were not compared with the bundle's: pooling is no part of the checkpoint"
     model, task = load(bundle.path, task=manifest.serves[0]), manifest.serves[0]
-    torch_model = kinds[manifest.task].from_pretrained(folder, local_files_only=True).eval()
+    kind = kinds[manifest.task]
+    torch_model = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False).eval()
     problem, distances = problem_of(manifest.task, manifest.problem_type), []
     for given in golden_inputs(bundle, task, model):
         with torch.inference_mode():

@@ -24,6 +24,7 @@ from edgelm_runtime.errors import ExportError, InputError
 
 MIN_DEV_ROWS = 30
 GENERATOR_TASKS = tuple(data.GENERATOR_FIELDS)
+PLAIN_TASKS = ("sentiment", "classify", "tag", "mlm", "clm")
 # Options that may change between a training and its resumption.
 _FREE = frozenset(["resume", "force", "progress", "out"])
 
@@ -38,6 +39,7 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
         ExportError: a target or a training state that is already there.
         UnsupportedCheckpoint: a base that transformers cannot load.
     """
+    _check_task(options.task)
     state = options.out.with_name(options.out.name + ".training")
     _check_target(options, state)
     _check_same(options, state)
@@ -65,6 +67,12 @@ def _notes(trainer: Trainer, dev: Sequence[data.Row]) -> tuple[str, ...]:
     if len(dev) < MIN_DEV_ROWS:
         notes.append(f"{len(dev)} development rows say little; give more, with --dev or a larger --dev-fraction")
     return tuple(notes)
+
+
+def _check_task(task: str) -> None:
+    if task not in PLAIN_TASKS and not set(task.split(",")) <= set(GENERATOR_TASKS):
+        accepted = ", ".join((*PLAIN_TASKS, *GENERATOR_TASKS, ",".join(GENERATOR_TASKS)))
+        raise InputError(f"task {task!r} cannot be trained; accepted are {accepted}")
 
 
 def _check_target(options: FinetuneOptions, state: Path) -> None:
@@ -107,7 +115,11 @@ def _rows(options: FinetuneOptions) -> tuple[list[data.Row], list[data.Row]]:
     if options.dev is not None:
         train, dev = rows, data.check_fields(data.read_rows([options.dev]), fields)
     else:
-        train, dev = data.split_rows(rows, options.dev_fraction)
+        fraction = options.dev_fraction
+        train, dev = data.split_rows(rows, fraction)
+        while not dev and fraction < 0.5:  # of few rows a twentieth may be none
+            fraction *= 2
+            train, dev = data.split_rows(rows, fraction)
     if not train or not dev:
         raise InputError(
             f"{len(train)} rows to train on and {len(dev)} for development are too few; "
@@ -124,10 +136,7 @@ def _prepare(options: FinetuneOptions, train: list[data.Row], dev: list[data.Row
         return tag.prepare(options, train, dev)
     if options.task in ("mlm", "clm"):
         return _prepare_lines(options, train, dev)
-    if set(tasks) <= set(GENERATOR_TASKS):
-        return _prepare_generator(options, tasks, train, dev)
-    accepted = ", ".join(("sentiment", "classify", "tag", "mlm", "clm", *GENERATOR_TASKS, ",".join(GENERATOR_TASKS)))
-    raise InputError(f"task {options.task!r} cannot be trained; accepted are {accepted}")
+    return _prepare_generator(options, tasks, train, dev)
 
 
 def _prepare_lines(options: FinetuneOptions, train: list[data.Row], dev: list[data.Row]) -> Prepared:

@@ -46,7 +46,8 @@ def tagged_rows(rows: Sequence[Row]) -> list[Tagged]:
             words = _words(row, number)
             tags = _tags(row, field, number)
             if len(tags) != len(words.words):
-                raise InputError(f"{where(row, number)}: {len(words.words)} tokens and {len(tags)} {field}: as many")
+                found_here = f"{len(words.words)} tokens and {len(tags)} {field}"
+                raise InputError(f"{where(row, number)}: {found_here}; give one for each token")
             starts = words.starts
             ends = [start + len(word) for start, word in zip(starts, words.words, strict=True)]
             spans = tuple(
