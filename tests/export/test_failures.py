@@ -95,8 +95,8 @@ def test_the_worst_input_is_the_one_that_is_named(
 ) -> None:
     consult = verify.consult
 
-    def with_one_wrong(*arguments: Any) -> tuple[list[verify.Case], dict[str, float]]:
-        cases, ranges = consult(*arguments)
+    def with_one_wrong(*arguments: Any, **named: Any) -> tuple[list[verify.Case], dict[str, float]]:
+        cases, ranges = consult(*arguments, **named)
         wrong = np.where(cases[5].expected == cases[5].expected.max(), -20, 20).astype(np.float32)
         cases[5] = verify.Case(cases[5].task, "the worst one", cases[5].ids, wrong)
         return cases, ranges
