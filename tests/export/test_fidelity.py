@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from edgelm_export.significance import bootstrap_interval, mcnemar_exact, paired
 from edgelm_export.taskmetrics import differences, evaluation_rows
 from edgelm_runtime.bundle import open_bundle
 from edgelm_runtime.errors import InputError
+from edgelm_runtime.generate.loop import GeneratorSession
 from edgelm_runtime.loader import load
 from edgelm_runtime.manifest import Manifest
 from edgelm_runtime.tokenizer import TextTokenizer
@@ -72,12 +74,12 @@ def test_a_cache_that_answers_otherwise_shows(
     report = export(ExportOptions(gpt2_folder, tmp_path / "bundle"))
     assert report.parity.cached > 0.9  # ties of a random model may go either way
     cases, _ = verify.consult(load_checkpoint(gpt2_folder), open_bundle(tmp_path / "bundle").manifest)
-    generate = verify._generate
+    stream = GeneratorSession.stream
 
-    def wrong(model: Any, *arguments: Any, **options: Any) -> list[int]:
-        return [(token + 1) % model.generator.vocab for token in generate(model, *arguments, **options)]
+    def wrong(session: GeneratorSession, *arguments: Any, **options: Any) -> Iterator[int]:
+        return ((token + 1) % session.vocab for token in stream(session, *arguments, **options))
 
-    monkeypatch.setattr(verify, "_generate", wrong)
+    monkeypatch.setattr(GeneratorSession, "stream", wrong)
     assert verify.measure_parity(tmp_path / "bundle", cases[:4]).cached < 0.2
 
 
