@@ -121,25 +121,11 @@ def test_a_number_that_the_limit_cuts_is_left_out(limit: int) -> None:
         "drive: 814 gb; display: 2,345 inch", facts="locked", must_include=["814 gb 2,345"], max_new_tokens=24
     )
     assert "814 gb 2,345" in found.text
-    cut = writer(
-        "drive: 814 gb; name: 814814814814",
-        facts="locked",
-        stop=("zz",),
-        max_new_tokens=limit,
-        temperature=3.0,
-        seed=limit,
-    )
+    source = "drive: 814 gb; name: 814814814814"
+    options: dict[str, Any] = {"facts": "locked", "max_new_tokens": limit, "temperature": 3.0, "seed": limit}
+    cut = writer(source, **options)
     assert set(re.findall(r"[0-9]+", cut.text)) <= {"814", "814814814814"}
-    assert cut.text == "".join(
-        writer.stream(
-            "drive: 814 gb; name: 814814814814",
-            facts="locked",
-            stop=("zz",),
-            max_new_tokens=limit,
-            temperature=3.0,
-            seed=limit,
-        )
-    )
+    assert cut.text == "".join(writer.stream(source, **options))
 
 
 def test_variants_and_summaries_are_held_too() -> None:
